@@ -1,0 +1,47 @@
+"""Trains, tests and keeps one run: configuration -> build -> fit -> test. `python train.py --help` says what there is."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from zoo.commandline import guarded, prepare, register_resolvers
+
+sys.path.insert(0, str(Path.cwd()))  # for a network of the user's own
+register_resolvers()
+log = logging.getLogger("zoo")
+
+
+def job(config: dict[str, Any]) -> int:
+    """One run in one process; every process of a distributed run calls it with the same configuration."""
+    from zoo.run import run
+
+    return run(OmegaConf.create(config))
+
+
+@hydra.main(config_path="configs", config_name="train", version_base="1.3")
+def main(cfg: DictConfig) -> int:
+    from zoo.launch import launch
+
+    OmegaConf.set_struct(cfg, False)
+    hydra_config = HydraConfig.get()
+    cfg.run_dir = hydra_config.runtime.output_dir
+    cfg.choices = {group: name for group, name in hydra_config.runtime.choices.items() if "hydra/" not in group}
+    config = OmegaConf.to_container(cfg, resolve=False)
+    devices = cfg.trainer.devices if cfg.trainer.strategy != "auto" and isinstance(cfg.trainer.devices, int) else 1
+    gpu = cfg.trainer.accelerator in ("gpu", "cuda")
+    status = launch(job, config, devices, gpu=gpu)  # type: ignore[arg-type]
+    statuses.append(status)
+    return status
+
+
+statuses: list[int] = []
+
+if __name__ == "__main__":
+    sys.argv[1:] = prepare(sys.argv[1:])
+    status = guarded(main)
+    sys.exit(status or max(statuses, default=0))

@@ -1,0 +1,419 @@
+"""From a configuration to a run that is ready to start."""
+
+import inspect
+import logging
+import re
+import resource
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import InterpolationKeyError, InterpolationToMissingValueError, OmegaConfBaseException
+from torch import nn
+
+from zoo.callbacks.checkpointing import AtomicCheckpointIO, RunCheckpoint
+from zoo.callbacks.exact_resume import RandomState
+from zoo.callbacks.panels import Panels
+from zoo.checkpoint import find, load_pretrained, read
+from zoo.commandline import CONFIGS, options
+from zoo.errors import UserError
+from zoo.loop import use_lean_loop, why_not
+
+log = logging.getLogger(__name__)
+
+# What a data set says about itself in its yaml; checked against, or filled from, the data that was read.
+FACTS = ("image_shape", "num_features", "num_classes", "num_targets", "vocab_size", "seq_len")
+GROUPS = ("model", "data", "task", "optimizer", "scheduler", "finetune", "trainer", "logger")
+
+
+@dataclass
+class Run:
+    """Everything a run consists of. `fit`, then `test`, then `metrics`."""
+
+    config: dict[str, Any]
+    data: LightningDataModule
+    task: LightningModule
+    trainer: Trainer
+    checkpoint: RunCheckpoint | None
+    notes: list[str] = field(default_factory=list)
+    resume: Path | None = None
+    started: float = field(default_factory=time.monotonic)
+    results: dict[str, float] = field(default_factory=dict)
+    resumed_from: int = 0
+
+    def fit(self) -> None:
+        self._call(self.trainer.fit, self.task, self.data, ckpt_path=self.resume, weights_only=True)
+        self._collect()
+
+    def test(self) -> None:
+        """Tests the best checkpoint, or the last weights where nothing chose a best one."""
+        if "test" not in self.data.prepare().parts:  # type: ignore[attr-defined]
+            return
+        if self.checkpoint is not None and self.checkpoint.best.exists() and self.checkpoint.best_epoch is not None:
+            self.trainer.strategy.barrier("best checkpoint written")
+            self.task.load_state_dict(read(self.checkpoint.best)["state_dict"])
+        self._call(self.trainer.test, self.task, self.data, verbose=False)
+        self._collect()
+
+    def _call(self, function: Any, *arguments: Any, **options: Any) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning\..*")
+            try:
+                function(*arguments, **options)
+            except MisconfigurationException as error:
+                raise UserError(f"The trainer refuses this: {error}") from error
+
+    def _collect(self) -> None:
+        self.results |= {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+
+    def metrics(self, status: str) -> dict[str, Any]:
+        """The flat contents of `metrics.json`."""
+        from zoo.callbacks.curves import Curves, iterations_done
+
+        curves = next((c for c in self.trainer.callbacks if isinstance(c, Curves)), None)  # type: ignore[attr-defined]
+        progress = self.trainer.fit_loop.epoch_progress.current
+        return self.results | {
+            "epoch": progress.processed,
+            "best_epoch": self.checkpoint.best_epoch if self.checkpoint else None,
+            "iteration": iterations_done(self.trainer),
+            "samples_seen": curves.samples_seen if curves else None,
+            "seconds": round(time.monotonic() - self.started, 3),
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "num_parameters": sum(p.numel() for p in self.task.model.parameters()),  # type: ignore[union-attr]
+            "world_size": self.trainer.world_size,
+            "num_threads": torch.get_num_threads(),
+            "resumed_from_iteration": self.resumed_from,
+            "status": status,
+        }
+
+    def close(self, metrics: Mapping[str, Any]) -> None:
+        """Writes the row of the HPARAMS tab and ends the event file."""
+        final = {name: value for name, value in metrics.items() if name.startswith("test/")} or {
+            name: value for name, value in metrics.items() if name.startswith("val/")
+        }
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Panels) and metrics.get("status") == "finished":
+                callback.write_hyper_parameters(self.trainer, final)
+        for logger in self.trainer.loggers:
+            if hasattr(logger, "close"):
+                logger.close()
+
+
+def build(cfg: DictConfig) -> Run:
+    """Reads the data, checks that everything fits together, and builds model, task and trainer.
+
+    Raises:
+        UserError: one line on what does not fit.
+    """
+    quiet_libraries()
+    started = time.monotonic()
+    threads = OmegaConf.select(cfg, "trainer.num_threads")
+    if threads:
+        torch.set_num_threads(int(threads))
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    data = build_data(cfg)
+    settle_task(cfg, data)
+    config = resolve(cfg)
+    notes = list(data.prepare().notes)
+    model = build_model(config, data)
+    if config.get("pretrained"):
+        notes += load_pretrained(model, config["pretrained"]).lines()
+    check_output(config, model, data)
+    task = build_task(config, model, data)
+    if config.get("compile"):
+        task.model.compile()  # type: ignore[union-attr,operator]  # in place, so that checkpoint keys stay plain
+    trainer, checkpoint = build_trainer(config, task, data)
+    run = Run(config, data, task, trainer, checkpoint, notes, started=started)
+    if config.get("resume"):
+        run.resume = find_resume(config["resume"])
+        run.resumed_from = int(read(run.resume)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+    return run
+
+
+def quiet_libraries() -> None:
+    """Leaves only our own messages: Lightning's adverts and its second console handler go."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def make(config: Any, group: str, **extra: Any) -> Any:
+    """Instantiates one group; whatever its constructor objects to becomes one line."""
+    try:
+        return instantiate(config, _convert_="all", **extra)
+    except (InstantiationException, OmegaConfBaseException) as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        reason = str(cause or error).strip().splitlines()
+        target = config.get("_target_") if isinstance(config, (dict, DictConfig)) else None
+        raise UserError(f"{group} ({target}) cannot be built: {reason[0] if reason else type(cause).__name__}") from error
+
+
+def build_data(cfg: DictConfig) -> Any:
+    """The data module, read, with its facts checked against the yaml or filled into the configuration."""
+    settings = {key: cfg.data._get_node(key) for key in cfg.data if key not in FACTS}
+    missing = [key for key in settings if OmegaConf.is_missing(cfg.data, key)]
+    if missing:
+        raise UserError(f"data={choice(cfg, 'data')} needs {' and '.join('data.' + m for m in missing)}, for instance "
+                        f"data.{missing[0]}=...")  # fmt: skip
+    plain = {key: OmegaConf.to_container(cfg, resolve=False) and _value(cfg.data, key) for key in settings}
+    data = make(plain, "data")
+    found = data.prepare().facts
+    with open_dict(cfg):
+        for key in FACTS:
+            declared = None if key not in cfg.data or OmegaConf.is_missing(cfg.data, key) else _value(cfg.data, key)
+            if declared is None and key in cfg.data and key not in found:
+                del cfg.data[key]  # a regression has no num_classes, for instance
+            elif declared is None and key in found:
+                cfg.data[key] = found[key]
+            elif key in found and declared != found[key]:
+                raise UserError(f"data.{key}={declared} does not agree with the data, which has {found[key]}.")
+    return data
+
+
+def _value(node: DictConfig, key: str) -> Any:
+    value = node[key]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def choice(cfg: Any, group: str) -> str:
+    return str(OmegaConf.select(OmegaConf.create(cfg) if isinstance(cfg, dict) else cfg, f"choices.{group}") or "?")
+
+
+def settle_task(cfg: DictConfig, data: Any) -> None:
+    """Puts a real task in place of `task=auto`, by what the data's target is, and says which."""
+    facts = data.prepare().facts
+    if cfg.task.get("_target_") == "auto":
+        name = {"multiclass": "classification", "binary": "binary", "multilabel": "multilabel"}.get(
+            facts.get("kind", ""), "regression"
+        )
+        task = OmegaConf.load(CONFIGS / "task" / f"{name}.yaml")
+        for key, value in cfg.task.items():
+            if key in task and value not in (None, "auto") and key not in ("_target_", "num_outputs"):
+                task[key] = value
+        cfg.task = task
+        with open_dict(cfg):
+            cfg.setdefault("choices", {})
+            cfg.choices.task = name
+        data.prepare().notes.append(f"task={name}, as the target has it; task=... decides otherwise")
+    if cfg.task.get("class_weights") == "balanced":
+        counts = facts.get("label_counts")
+        if not counts:
+            raise UserError("task.class_weights=balanced needs classes, and this data set has none.")
+        cfg.task.class_weights = [sum(counts) / (len(counts) * max(1, count)) for count in counts]
+    wanted, given = cfg.task.get("kind"), facts.get("kind")
+    if wanted in ("binary", "multilabel") and given in ("multiclass", "binary") and wanted != given:
+        fits = "classification" if given == "multiclass" else "binary or classification"
+        raise UserError(
+            f"task={choice(cfg, 'task')} does not fit data={choice(cfg, 'data')}, which has "
+            f"{facts.get('num_classes')} classes and one label a sample; use task={fits}."
+        )
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """Plain containers without references. Raises UserError for a pair of model and data that cannot work."""
+    for group in ("task", "model", *GROUPS):
+        node = cfg.get(group)
+        if node is None:
+            continue
+        try:
+            OmegaConf.to_container(node, resolve=True, throw_on_missing=group != "model")
+        except (InterpolationKeyError, InterpolationToMissingValueError) as error:
+            raise misfit(cfg, group, error) from error
+    try:
+        config = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"The configuration cannot be resolved: {str(error).splitlines()[0]}") from error
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def misfit(cfg: DictConfig, group: str, error: Exception) -> UserError:
+    """What the group needs, what the data gives, which data sets would do."""
+    text = str(error)
+    found = re.search(r"data\.(\w+)", text)
+    if not found:
+        return UserError(f"{group}={choice(cfg, group)} cannot be resolved: {text.splitlines()[0]}")
+    key = found[1]
+    gives = ", ".join(k for k in FACTS if k in cfg.data)
+    would_do = [name for name in options("data") if key in _declared(name)]
+    return UserError(
+        f"{group}={choice(cfg, group)} needs data.{key}, and data={choice(cfg, 'data')} does not give it (it gives "
+        f"{gives}). Data sets that do: {', '.join(would_do) or 'none'}."
+    )
+
+
+def _declared(name: str) -> list[str]:
+    node = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
+    return [str(key) for key in node.get("data", {})]
+
+
+def build_model(config: dict[str, Any], data: Any) -> nn.Module:
+    """The network. A class of the user's own is given the sizes that its constructor asks for by name."""
+    settings = dict(config["model"])
+    target = settings.get("_target_", "")
+    if target in ("???", "", None):
+        raise UserError("model=custom needs the name of your class: model._target_=mypackage.MyNetwork")
+    if not str(target).startswith("zoo."):
+        settings = sizes_for(target, config) | settings
+    model = make(settings, f"model={config.get('choices', {}).get('model', '?')}")
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model._target_={target} gives a {type(model).__name__}, not a torch.nn.Module.")
+    config["model"] = settings
+    needs = getattr(get_object(config["optimizer"]["_target_"]), "needs", None)
+    if needs and not hasattr(model, needs):
+        others = ", ".join(name for name in options("optimizer") if name != "perceptron")
+        raise UserError(
+            f"optimizer=perceptron corrects threshold units, and model={config.get('choices', {}).get('model', '?')} "
+            f"has none. Use model=perceptron, or one of these optimizers: {others}."
+        )
+    return model
+
+
+def sizes_for(target: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Sizes of data and task for those arguments of the user's class that bear their names."""
+    try:
+        signature = inspect.signature(get_object(target))
+    except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"model._target_={target} cannot be imported: {reason}. The module must lie in the folder you start from, "
+            "or be installed."
+        ) from error
+    data, task = config["data"], config["task"]
+    offered = {key: data[key] for key in FACTS if key in data} | {
+        "in_features": data.get("num_features"),
+        "in_channels": (data.get("image_shape") or [None])[0],
+        "image_size": (data.get("image_shape") or [None])[-1],
+        "num_classes": task.get("num_outputs"),
+        "out_features": task.get("num_outputs"),
+        "num_outputs": task.get("num_outputs"),
+    }
+    return {key: value for key, value in offered.items() if key in signature.parameters and value is not None}
+
+
+def check_output(config: dict[str, Any], model: nn.Module, data: Any) -> None:
+    """Runs two training samples through the model, so that sizes that do not fit are said before training."""
+    batch = data.part("train")[torch.tensor([0, len(data.part("train")) - 1])]
+    name, wanted = config.get("choices", {}).get("model", "?"), config["task"].get("num_outputs")
+    given = [tuple(x.shape[1:]) for x in batch.inputs]
+    state, was_training = torch.get_rng_state(), model.training
+    try:
+        with torch.no_grad():
+            outputs = model.eval()(*batch.inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"model={name} cannot take a sample of data={choice(config, 'data')}, of shape "
+                        f"{', '.join(map(str, given))}: {first}") from error  # fmt: skip
+    finally:
+        model.train(was_training)
+        torch.set_rng_state(state)
+    if isinstance(outputs, torch.Tensor) and wanted is not None and tuple(outputs.shape) != (len(batch.inputs[0]), wanted):
+        raise UserError(
+            f"model={name} returns {tuple(outputs.shape[1:])} values a sample, and "
+            f"task={choice(config, 'task')} needs ({wanted},)."
+        )
+
+
+def build_task(config: dict[str, Any], model: nn.Module, data: Any) -> Any:
+    settings = {key: value for key, value in config["task"].items() if key not in ("num_outputs", "head")}
+    names = data.prepare().class_names
+    parameters = inspect.signature(get_object(settings["_target_"])).parameters
+    for argument in ("class_names", "target_names"):
+        if argument in parameters and names:
+            settings[argument] = names
+    optimizer = make(config["optimizer"], "optimizer")
+    scheduler = make(config["scheduler"], "scheduler") if (config.get("scheduler") or {}).get("_target_") else None
+    return make(settings, f"task={choice(config, 'task')}", model=model, optimizer=optimizer, scheduler=scheduler)
+
+
+def build_callbacks(config: dict[str, Any], task: Any) -> list[Any]:
+    """The configured callbacks; an entry with a null value is off."""
+    entries = dict(config.get("callbacks") or {}) | {"finetune": config.get("finetune")}
+    built = []
+    for name, entry in entries.items():
+        if not entry or None in entry.values() or not entry.get("_target_"):
+            continue
+        automatic = {"monitor": task.monitor, "mode": task.mode}
+        entry = {key: automatic[key] if value == "auto" and key in automatic else value for key, value in entry.items()}
+        built.append(make(entry, f"callbacks.{name}"))
+    return built
+
+
+def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer, RunCheckpoint | None]:
+    settings = dict(config["trainer"])
+    settings.pop("num_threads", None)
+    lean = settings.pop("lean_loop", True)
+    loaded = data.prepare()
+    parts = loaded.parts
+    checkpoint = RunCheckpoint(
+        Path(config["run_dir"]) / "checkpoints",
+        {
+            "config": config,
+            "classes": loaded.class_names,
+            "preprocessing": loaded.preprocessing,
+            "data_fingerprint": loaded.fingerprint,
+        },
+        monitor=task.monitor,
+        mode=task.mode,
+        every_iterations=config.get("checkpoint_every"),
+    )
+    logger_config = config.get("logger") or {}
+    logger = make(logger_config, "logger") if logger_config.get("_target_") else False
+    callbacks = [*build_callbacks(config, task), Panels(config), RandomState(), checkpoint]
+    if "val" not in parts:
+        settings["limit_val_batches"] = 0
+    try:
+        trainer = make(
+            settings,
+            "trainer",
+            logger=logger,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=config["run_dir"],
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_checkpointing=True,
+            deterministic=config.get("deterministic", False),
+            inference_mode=True,
+        )
+    except UserError as error:
+        raise trainer_error(settings, error) from error
+    if lean:
+        use_lean_loop(trainer)
+    return trainer, checkpoint
+
+
+def trainer_error(settings: dict[str, Any], error: UserError) -> UserError:
+    """A line on devices where Lightning's own is about its arguments."""
+    accelerator = str(settings.get("accelerator"))
+    text = str(error)
+    if accelerator in ("gpu", "cuda", "mps", "tpu") and ("found" in text or "available" in text or "support" in text):
+        return UserError(
+            f"trainer.accelerator={accelerator} was asked for and torch finds none on this machine; use trainer=cpu."
+        )
+    return error
+
+
+def find_resume(source: str) -> Path:
+    """The newest checkpoint of a run folder, or the checkpoint itself."""
+    path = Path(source).expanduser()
+    last = path / "checkpoints" / "last.ckpt"
+    return last if last.is_file() else find(path)
+
+
+__all__ = ["Run", "build", "why_not"]

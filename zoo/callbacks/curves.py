@@ -1,0 +1,125 @@
+"""Writes numbers to the logger: against the iteration while training, against the epoch at its end.
+
+Iterations count finished batches from 1, whatever the number of optimizers or accumulated batches.
+"""
+
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+
+def iterations_done(trainer: Trainer) -> int:
+    """Finished training batches of the whole run."""
+    return trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def total_norm(tensors: list[Tensor]) -> float:
+    """Euclidean length of all the tensors taken as one vector."""
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))) if tensors else 0.0  # type: ignore[attr-defined]
+
+
+class Curves(Callback):
+    """Losses, metrics, learning rate, norms and speed, every `trainer.log_every_n_steps` iterations.
+
+    Args:
+        norms: also log the lengths of gradient, parameters and update.
+    """
+
+    lean = True
+
+    def __init__(self, norms: bool = True) -> None:
+        self.norms = norms
+        self.samples_seen = 0
+        self.newest: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"samples_seen": self.samples_seen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.samples_seen = state_dict["samples_seen"]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restart_clock(iterations_done(trainer))
+
+    def _restart_clock(self, iteration: int) -> None:
+        self.clock, self.clock_iteration, self.clock_samples = time.perf_counter(), iteration, self.samples_seen
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._log(trainer, self._metrics(trainer, "val"), iterations_done(trainer))
+            self._restart_clock(iterations_done(trainer))
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        if not self.norms or iterations_done(trainer) % trainer.log_every_n_steps:
+            return
+        parameters = [p for p in pl_module.parameters() if p.grad is not None]
+        with torch.no_grad():
+            self.newest["norms/gradient"] = total_norm([p.grad for p in parameters])  # type: ignore[misc]
+            self.before = [(p, p.detach().clone()) for p in parameters]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.samples_seen += len(batch.inputs[0]) * trainer.world_size
+        iteration = iterations_done(trainer)
+        if iteration % trainer.log_every_n_steps:
+            return
+        metrics = {f"train/{name}": float(value) for name, value in pl_module.latest.items()}  # type: ignore[union-attr]
+        metrics["optim/lr"] = self.learning_rate
+        metrics |= self._norms() | self._progress(trainer, iteration) | self._speed(iteration)
+        self._log(trainer, metrics, iteration)
+        self._restart_clock(iteration)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # Read before the schedule moves on, so that it is the rate this iteration is trained with.
+        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def _norms(self) -> dict[str, float]:
+        norms, self.newest = self.newest, {}
+        if norms:
+            with torch.no_grad():
+                norms["norms/parameter"] = total_norm([p.detach() for p, _ in self.before])
+                norms["norms/update"] = total_norm([p.detach() - old for p, old in self.before])
+            self.before = []
+        return norms
+
+    def _progress(self, trainer: Trainer, iteration: int) -> dict[str, float]:
+        return {
+            "progress/epoch": iteration / trainer.num_training_batches,
+            "progress/iteration": iteration,
+            "progress/samples_seen": self.samples_seen,
+        }
+
+    def _speed(self, iteration: int) -> dict[str, float]:
+        seconds, steps = time.perf_counter() - self.clock, iteration - self.clock_iteration
+        if steps <= 0:
+            return {}
+        samples = self.samples_seen - self.clock_samples
+        return {"speed/step_ms": 1000 * seconds / steps, "speed/samples_per_second": samples / seconds}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        train, val = pl_module.train_means(), self._metrics(trainer, "val")  # type: ignore[operator]
+        metrics = {f"by_epoch/train/{name}": value for name, value in train.items()}
+        metrics |= {f"by_epoch/{name}": value for name, value in val.items()}
+        if "loss" in train and "val/loss" in val:
+            metrics["by_epoch/gap/loss"] = val["val/loss"] - train["loss"]
+        metrics["by_epoch/progress/iteration"] = iterations_done(trainer)
+        self._log(trainer, metrics, trainer.current_epoch + 1)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._log(trainer, self._metrics(trainer, "test"), iterations_done(trainer))
+
+    @staticmethod
+    def _metrics(trainer: Trainer, stage: str) -> dict[str, float]:
+        return {
+            name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")
+        }
+
+    @staticmethod
+    def _log(trainer: Trainer, metrics: dict[str, float], step: int) -> None:
+        if trainer.is_global_zero and metrics:
+            for logger in trainer.loggers:
+                logger.log_metrics(metrics, step)

@@ -1,0 +1,54 @@
+"""The layers of a network as a table, with nodes addressed N[i][L].
+
+L counts from 0 at the input, i counts from 1; N[3][2] is the third node of the second layer.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def has_parameters_of_its_own(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))
+
+
+def layer_table(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, Any]]:
+    """One row for the input and one for each layer with weights, in the order in which they are used.
+
+    Args:
+        inputs: a batch, (B, ...) each; the model is called with it once, in evaluation mode, without gradients.
+    """
+    size = tuple(inputs[0].shape[1:])
+    rows = [_row(0, "input", "", size, 0)]
+    handles = []
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, tuple) else output
+            count = sum(p.numel() for p in module.parameters(recurse=False))
+            rows.append(_row(len(rows), name, type(module).__name__, tuple(first.shape[1:]), count))
+
+        return hook
+
+    for name, module in model.named_modules():
+        if has_parameters_of_its_own(module):
+            handles.append(module.register_forward_hook(note(name or "model")))
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(*inputs)
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return rows
+
+
+def _row(level: int, name: str, kind: str, size: tuple[int, ...], parameters: int) -> dict[str, Any]:
+    nodes = 1
+    for n in size:
+        nodes *= n
+    addresses = f"N[1][{level}]" if nodes == 1 else f"N[1][{level}] … N[{nodes}][{level}]"
+    shape = " x ".join(map(str, size))
+    return {"L": level, "layer": name, "kind": kind, "output": shape, "nodes": addresses, "parameters": f"{parameters:,}"}

@@ -1,0 +1,116 @@
+"""Shows what a task finds worth seeing: pictures and texts for TensorBoard, and the HPARAMS table.
+
+Pictures are drawn after epochs 1, 2, 4, 8, ... and at the end, so that their cost stays small however long a run is.
+"""
+
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.utils.tensorboard.summary import hparams
+
+from zoo import pictures
+from zoo.callbacks.curves import iterations_done
+from zoo.callbacks.layer_table import layer_table
+from zoo.callbacks.loggers import TensorBoard
+from zoo.callbacks.tags import page
+
+CHARTS = {
+    "loss": {
+        "training and validation by epoch": ["Multiline", ["by_epoch/train/loss", "by_epoch/val/loss"]],
+        "gap": ["Multiline", ["by_epoch/gap/loss"]],
+    },
+    "optimization": {
+        "norms": ["Multiline", ["norms/gradient", "norms/parameter", "norms/update"]],
+        "learning rate": ["Multiline", ["optim/lr"]],
+    },
+}
+
+
+def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
+    """The numbers, words and switches of model, optimizer, data and trainer, by dotted name: columns for HPARAMS."""
+    found: dict[str, Any] = dict(config.get("choices", {})) | {"seed": config.get("seed", 0)}
+    for group in ("model", "optimizer", "scheduler", "task"):
+        for key, value in (config.get(group) or {}).items():
+            if isinstance(value, (int, float, str, bool)) and not key.startswith("_"):
+                found[f"{group}.{key}"] = value
+            elif isinstance(value, list) and key != "class_names":
+                found[f"{group}.{key}"] = str(value)
+    for key in ("data.batch_size", "data.fraction", "trainer.max_epochs", "trainer.precision"):
+        group, name = key.split(".")
+        if name in (config.get(group) or {}):
+            value = config[group][name]
+            found[key] = value if isinstance(value, (int, float, bool)) else str(value)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+class Panels(Callback):
+    """Pictures, texts and hyper-parameters.
+
+    Args:
+        config: the resolved configuration of the run, shown as text.
+    """
+
+    lean = True
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+
+    def writers(self, trainer: Trainer) -> list[Any]:
+        return [l.experiment for l in trainer.loggers if isinstance(l, TensorBoard)] if trainer.is_global_zero else []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writers = self.writers(trainer)
+        if not writers or iterations_done(trainer) > 0:
+            return
+        config = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
+        batch = pl_module.transfer_batch_to_device(self._batch(trainer, "train"), pl_module.device, 0)
+        layers = pictures.layer_table(layer_table(pl_module.model, batch.inputs))  # type: ignore[arg-type,union-attr]
+        for writer in writers:
+            writer.add_text("samples/config", "    " + config.replace("\n", "\n    "), 0)
+            writer.add_text("samples/about_these_charts", page(), 0)
+            writer.add_text("samples/layers", layers, 0)
+            writer.add_custom_scalars(CHARTS)
+
+    @staticmethod
+    def _batch(trainer: Trainer, part: str) -> Any:
+        """The first 64 samples of a part."""
+        loader = trainer.datamodule.loader(part, batch_size=64)  # type: ignore[attr-defined]
+        loader.sampler.rank, loader.sampler.world_size = 0, 1
+        return next(iter(loader))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch & (epoch - 1) == 0 or epoch == trainer.max_epochs:
+            self._show(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._show(trainer, pl_module, "test")
+
+    def _show(self, trainer: Trainer, pl_module: LightningModule, part: str) -> None:
+        writers = self.writers(trainer)
+        if not writers or part not in trainer.datamodule.prepare().parts:  # type: ignore[attr-defined]
+            return
+        was_training = pl_module.training
+        pl_module.eval()
+        batch = pl_module.transfer_batch_to_device(self._batch(trainer, part), pl_module.device, 0)
+        for name, item in pl_module.show(batch).items():  # type: ignore[operator]
+            for writer in writers:
+                self._write(writer, f"samples/{name}", item, iterations_done(trainer))
+        pl_module.train(was_training)
+
+    @staticmethod
+    def _write(writer: Any, tag: str, item: Any, step: int) -> None:
+        if isinstance(item, str):
+            writer.add_text(tag, item, step)
+        elif isinstance(item, Tensor):
+            writer.add_image(tag, item, step)
+        else:
+            writer.add_figure(tag, item, step, close=False)
+
+    def write_hyper_parameters(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """One row of the HPARAMS tab: this run's settings beside its final metrics."""
+        for writer in self.writers(trainer):
+            for summary in hparams(hyper_parameters(self.config), metrics):
+                writer.file_writer.add_summary(summary)

@@ -1,0 +1,223 @@
+"""From a run folder, a checkpoint or a .safetensors file to a plain network.
+
+A checkpoint carries its own configuration. Since building a network from a configuration calls whatever it names, only
+names under `zoo.` and a short list are allowed, at every depth, and they are checked before anything is built.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import UserError
+
+FORMAT_VERSION = 1
+ALLOWED = ("zoo.",)
+ALLOWED_EXACTLY = ("torch.nn.ReLU", "torch.nn.Tanh", "torch.nn.Sigmoid", "torch.nn.GELU")
+
+
+def find(source: str | Path) -> Path:
+    """The file that `source` means: a run folder's best (else last) checkpoint, or the file itself."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        for name in ("best.ckpt", "last.ckpt"):
+            if (folder / name).is_file():
+                return folder / name
+        raise UserError(f"There is no checkpoint in {path}; a run folder holds checkpoints/best.ckpt or last.ckpt.")
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint {path}; give a run folder, a .ckpt or a .safetensors file.")
+    return path
+
+
+def read(source: str | Path) -> dict[str, Any]:
+    """What a checkpoint holds: at least state_dict, and config where there is one. Tensors are on the CPU.
+
+    Raises:
+        UserError: the file is missing, damaged, of a newer format, or holds more than tensors and plain containers.
+    """
+    path = find(source)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is no checkpoint, or it was cut off while it was written or copied.")
+    try:
+        # torch does not look at the checksums inside the file; a flipped byte would load as a wrong weight.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise UserError(f"The checkpoint {path} is damaged ({error}); use an older one.") from error
+    if damaged is not None:
+        raise UserError(f"The checkpoint {path} is damaged (in {damaged}); use an older one.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"{path} was refused: it is no checkpoint of tensors and plain containers, and anything else may run code."
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint.")
+    if "state_dict" not in checkpoint:
+        if not checkpoint or not all(isinstance(value, Tensor) for value in checkpoint.values()):
+            raise UserError(f"{path} holds no weights: there is neither a state_dict nor a plain table of tensors.")
+        checkpoint = {"state_dict": checkpoint}
+    if checkpoint.get("format_version", 0) > FORMAT_VERSION:
+        raise UserError(
+            f"{path} was written by a newer version of the zoo (format {checkpoint['format_version']}, this one reads "
+            f"up to {FORMAT_VERSION}); update the zoo."
+        )
+    return checkpoint
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        extras = {key: json.loads(value) for key, value in metadata.items() if key in ("config", "classes")}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is no readable .safetensors file ({error}).") from error
+    return {"state_dict": weights, **extras}
+
+
+def model_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The network's own tensors by their plain names, whatever wrapped it while it was trained."""
+    weights = {name.replace("_orig_mod.", ""): value for name, value in checkpoint["state_dict"].items()}
+    if any(name.startswith("model.") for name in weights) and "config" in checkpoint:
+        weights = {name.removeprefix("model."): v for name, v in weights.items() if name.startswith("model.")}
+    if weights and all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    return weights
+
+
+def check_targets(config: Any, allow: Iterable[str] = (), where: str = "model") -> None:
+    """Raises UserError unless every `_target_` in the configuration, at any depth, may be called."""
+    allow = tuple(allow)
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if str(key).startswith("_") and key not in ("_target_", "_partial_", "_convert_", "_recursive_", "_args_"):
+                raise UserError(f"The checkpoint's configuration was refused: {where} has the key '{key}'.")
+            if key == "_target_":
+                _check_target(value, allow, where)
+            check_targets(value, allow, f"{where}.{key}")
+    elif isinstance(config, (list, tuple)):
+        for i, value in enumerate(config):
+            check_targets(value, allow, f"{where}[{i}]")
+    elif isinstance(config, str) and "${" in config:
+        raise UserError(f"The checkpoint's configuration was refused: {where} holds an unresolved reference.")
+
+
+def _check_target(target: Any, allow: tuple[str, ...], where: str) -> None:
+    name = str(target)
+    plain = all(part.isidentifier() for part in name.split("."))
+    prefixes = ALLOWED + tuple(entry for entry in allow if entry.endswith("."))
+    if plain and (name.startswith(prefixes) or name in ALLOWED_EXACTLY or name in allow):
+        return
+    package = name.split(".")[0]
+    raise UserError(
+        f"The checkpoint's configuration was refused: {where} would call '{name}'. If you trust it, allow it by name, "
+        f"for instance load_model(..., allow=['{package}.'])."
+    )
+
+
+def load_model(source: str | Path, allow: Sequence[str] = ()) -> nn.Module:
+    """The network of a checkpoint, on the CPU, in evaluation mode, with its weights.
+
+    Args:
+        source: run folder (its best), .ckpt or .safetensors file.
+        allow: names that its configuration may call besides the zoo's own: a class, or a package with a dot at its end.
+    """
+    checkpoint = read(source)
+    config = checkpoint.get("config")
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise UserError(
+            f"{find(source)} does not say which model it belongs to; build the model and use pretrained= on train.py."
+        )
+    check_targets(config["model"], allow)
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        model = instantiate(config["model"], _convert_="all")
+    except InstantiationException as error:
+        raise UserError(f"The model of {find(source)} cannot be built: {str(error).splitlines()[0]}") from error
+    try:
+        model.load_state_dict(model_weights(checkpoint))
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"The weights of {find(source)} do not fit its model: {first}") from error
+    return model.eval()
+
+
+@dataclass
+class LoadReport:
+    """What became of each tensor when weights were put into a model."""
+
+    source: str
+    loaded: list[str] = field(default_factory=list)
+    adapted: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        found = {
+            "loaded": self.loaded,
+            "adapted": self.adapted,
+            "newly initialized": self.new,
+            "skipped": self.skipped,
+        }
+        counts = ", ".join(f"{len(names)} {kind}" for kind, names in found.items())
+        details = [f"  {kind}: {', '.join(names)}" for kind, names in found.items() if names and kind != "loaded"]
+        return [f"Pretrained {self.source}: {counts} tensors", *details]
+
+
+def adapt_channels(weight: Tensor, shape: torch.Size) -> Tensor | None:
+    """A convolution kernel (O, C, ...) for another number of input channels, or None where that is not the difference.
+
+    The response to a grey image stays the same: colour channels are summed into one, or one is shared out evenly.
+    """
+    if weight.ndim != 4 or weight.shape[0] != shape[0] or weight.shape[2:] != shape[2:]:
+        return None
+    grey = weight.sum(1, keepdim=True)  # (O, 1, kH, kW)
+    return grey.expand(-1, shape[1], -1, -1) / shape[1]
+
+
+def load_pretrained(model: nn.Module, source: str | Path) -> LoadReport:
+    """Puts the weights of `source` into `model` as far as they fit, and says what became of each tensor.
+
+    Raises:
+        UserError: fewer than half of the model's tensors are in the file under the same name.
+    """
+    path = find(source)
+    weights = model_weights(read(path))
+    report, state = LoadReport(str(path)), model.state_dict()
+    for name, own in state.items():
+        other = weights.pop(name, None)
+        if other is None:
+            report.new.append(name)
+        elif other.shape == own.shape:
+            state[name] = other.to(own.dtype)
+            report.loaded.append(name)
+        else:
+            adapted = adapt_channels(other, own.shape)
+            sizes = f"{name} {tuple(other.shape)} -> {tuple(own.shape)}"
+            if adapted is None:
+                report.new.append(sizes)
+            else:
+                state[name] = adapted.to(own.dtype)
+                report.adapted.append(sizes)
+    report.skipped = list(weights)
+    if 2 * (len(report.loaded) + len(report.adapted)) < len(state):
+        raise UserError(
+            f"{path} does not fit this model: only {len(report.loaded)} of its {len(state)} tensors are there under the "
+            "same name and size. Choose the model that the checkpoint was trained with."
+        )
+    model.load_state_dict(state)
+    return report

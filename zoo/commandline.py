@@ -1,0 +1,191 @@
+"""The command line: quoting what Hydra's grammar would trip over, and one line for what a user got wrong.
+
+Nothing here imports torch: `--help`, `--cfg job` and a misspelt key answer at once.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from zoo.errors import UserError, suggest
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+FINISHED, BUG, BAD_INPUT, LOST_RANK, SAVED, INTERRUPTED = 0, 1, 2, 3, 75, 130
+
+# Keys whose values are names of files, folders or columns, in which any character may stand.
+NAMES = ("path", "root", "target", "test_path", "data_dir", "run_dir", "pretrained", "resume", "ckpt", "input")
+
+
+def register_resolvers() -> None:
+    """`${product:[1,28,28]}` and `${run_name:mlp,digits}`, used in the yaml files."""
+
+    def product(numbers: Sequence[int]) -> int:
+        result = 1
+        for number in numbers:
+            result *= int(number)
+        return result
+
+    def run_name(model: str, data: str) -> str:
+        return "sweep" if {"-m", "--multirun"} & set(sys.argv) else f"{model}_{data}"
+
+    OmegaConf.register_new_resolver("product", product, replace=True)
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def quote(argument: str, multirun: bool = False) -> str:
+    """`key=value` with the value in quotes where Hydra's grammar would take it for something else."""
+    key, equals, value = argument.partition("=")
+    if not equals or argument.startswith("-") or not value or value[0] in "\"'" or key.startswith("hydra"):
+        return argument
+    is_name = key.lstrip("+").split(".")[-1] in NAMES and value != "null" and "${" not in value
+    if is_name and multirun and "," in value and not Path(value).expanduser().exists():
+        is_name = False  # a sweep over several names
+    if is_name and value.startswith("[") and value.endswith("]") and not Path(value).exists():
+        is_name = False  # a list of columns
+    if not is_name and parses(argument):
+        return argument
+    escaped = re.sub(r'(\\*)"', lambda m: m.group(1) * 2 + '\\"', value)
+    escaped += "\\" * (len(escaped) - len(escaped.rstrip("\\")))
+    return f'{key}="{escaped}"'
+
+
+def parses(argument: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
+
+
+def prepare(arguments: Sequence[str]) -> list[str]:
+    """The arguments as Hydra should see them: names quoted, and a network of the user's own given room for its keys."""
+    multirun = bool({"-m", "--multirun"} & set(arguments))
+    prepared = [quote(argument, multirun) for argument in arguments]
+    own = any(a.startswith("model._target_=") for a in prepared) and not any(a.startswith("model=") for a in prepared)
+    if own:
+        prepared = [
+            f"++{a}" if a.startswith("model.") and not a.startswith("model._target_") else a for a in prepared
+        ]
+        prepared.insert(0, "model=custom")
+    return prepared
+
+
+def options(group: str) -> list[str]:
+    """The names of a configuration group."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error of Hydra or OmegaConf."""
+    text = str(error)
+    cause = str(error.__cause__ or "")
+    group = re.search(r"Could not find '(\w+)/([^']+)'", text)
+    if group:
+        found = [name for name in options(group[1]) if name not in ("base", "custom", "auto") or group[1] != "model"]
+        return f"There is no {group[1]}={group[2]}{suggest(group[2], found)}"
+    key = re.search(r"Could not override '([^']+)'", text)
+    if key:
+        return unknown_key(key[1])
+    if "LexerNoViableAlt" in text or "mismatched input" in text or "no viable alternative" in text:
+        return f"Not understood: {text.splitlines()[0]} Put a value with special characters in quotes: 'key=\"value\"'."
+    first = next((line for line in (text + "\n" + cause).splitlines() if line.strip()), type(error).__name__)
+    return first.strip()
+
+
+def unknown_key(key: str) -> str:
+    """What to say of a key that the configuration does not have."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    plain = [a for a in sys.argv[1:] if "=" in a and "." not in a.split("=")[0] and not a.startswith("-")]
+    node: Any = {}
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            groups = [a for a in plain if (CONFIGS / a.split("=")[0]).is_dir() and "," not in a]
+            node = compose("train", overrides=groups)
+    except Exception:  # noqa: BLE001 - the message is only less helpful then
+        return f"There is no key '{key}'. What there is: python train.py --cfg job"
+    parts = key.lstrip("+~").split(".")
+    for i, part in enumerate(parts):
+        names = list(node) if isinstance(node, DictConfig) else []
+        if part not in names:
+            parent = ".".join(parts[:i])
+            groups_too = [] if i else [path.name for path in CONFIGS.iterdir() if path.is_dir()]
+            known = sorted({str(n) for n in names if not str(n).startswith("_")} | set(groups_too) - {"hydra"})
+            place = f" in {parent}" if parent else ""
+            return f"There is no key '{part}'{place}{suggest(part, known)}"
+        node = node._get_node(part) if not OmegaConf.is_missing(node, part) else {}
+    return f"'{key}' cannot be set this way. What there is: python train.py --cfg job"
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    """Runs a command and returns its exit status; what a user can mend is one line on stderr.
+
+    `HYDRA_FULL_ERROR=1` in the environment shows the traceback as well.
+    """
+    from hydra.errors import HydraException
+
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then passes errors on instead of printing them itself
+    try:
+        status = command()
+    except UserError as error:
+        message = str(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        if traceback_wanted:
+            raise
+        message = str(error.__cause__) if isinstance(error.__cause__, UserError) else explain(error)
+    except OSError as error:
+        if traceback_wanted or error.filename is None:
+            raise
+        message = f"Cannot use {error.filename}: {error.strerror}."
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    else:
+        return status if isinstance(status, int) else FINISHED
+    finally:
+        if not traceback_wanted:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+    if traceback_wanted:
+        import traceback
+
+        traceback.print_exc()
+    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def script_arguments(
+    arguments: Sequence[str], known: dict[str, str], positional: str | None = None
+) -> dict[str, str]:
+    """`key=value` arguments of a script, split at the first `=`, plus at most one positional name.
+
+    Args:
+        known: what each key means; anything else is refused.
+        positional: the key that an argument without `=` stands for.
+    """
+    if {"-h", "--help"} & set(arguments):
+        for key, meaning in known.items():
+            print(f"  {key + '=':<16}{meaning}")
+        raise SystemExit(0)
+    found: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            if positional is None or positional in found:
+                raise UserError(f"'{argument}' is not understood; write key=value. Keys: {', '.join(known)}.")
+            key, value = positional, argument
+        if key not in known:
+            raise UserError(f"There is no key '{key}'{suggest(key, known)}")
+        found[key] = value
+    return found

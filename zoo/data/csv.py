@@ -1,0 +1,313 @@
+"""The user's own table: a CSV file, one column of it the target.
+
+Whatever a file can have wrong ends in one line that names the row (as in the file, the header is row 1), the column
+and what to do. How a column is written (decimal comma) is read from the whole file; everything that is learned or
+decided from values is taken from the training part alone.
+
+Axes: N rows
+"""
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo.data.base import Loaded
+from zoo.data.table import (
+    MISSING,
+    NO_VALUE,
+    Cell,
+    Sheet,
+    Table,
+    class_name,
+    is_missing,
+    is_number_column,
+    nearly_none,
+    number,
+)
+from zoo.errors import UserError, suggest
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t"}
+KINDS = ("auto", "classification", "regression")
+MOST_CLASSES = 20  # an integer target of more values is a quantity
+MOST_VALUES = 100  # a text column of more values is a name
+
+DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?")  # 3,5 and 1.234,5
+GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})*(\.\d+)?")  # 1,234.5
+
+
+def read_text(path: str | Path, encoding: str) -> str:
+    """The text of a file. Raises UserError where it is not there, empty or not text."""
+    try:
+        path = Path(path).expanduser()
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; data.path needs a CSV file.")
+        raw = path.read_bytes()
+        codecs.lookup(encoding)
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}; give an existing one with data.path.") from None
+    except LookupError:
+        raise UserError(f"There is no encoding '{encoding}'; try data.encoding=utf-8-sig or latin-1.") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    wide = any(size in encoding for size in ("16", "32"))
+    if not wide and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path} is UTF-16 text; say data.encoding=utf-16, or save it as UTF-8.")
+    if not wide and b"\0" in raw:
+        raise UserError(f"{path} is not text (zero byte at offset {raw.index(0)}); export the table as CSV.")
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        name = "UTF-8" if encoding.startswith("utf-8") else encoding
+        raise UserError(
+            f"{path} is not {name} text (byte 0x{raw[error.start]:02x} at offset {error.start}); "
+            f"save it as UTF-8, or say data.encoding=latin-1 if that is what it is."
+        ) from None
+    if not text.strip():
+        raise UserError(f"{path} is empty; it needs a header row and rows of values.")
+    return text
+
+
+def find_separator(text: str) -> str:
+    """The most frequent of comma, semicolon and tab in the header row, outside quotes."""
+    counts: Counter[str] = Counter()
+    quoted = False
+    for character in text.lstrip("\r\n"):
+        quoted ^= character == '"'
+        if not quoted:
+            if character in "\r\n":
+                break
+            counts[character] += 1
+    return max(",;\t", key=lambda separator: counts[separator])
+
+
+def plain_numbers(cells: list[Cell], separator: str) -> list[Cell]:
+    """`3,5` as `3.5`, or in comma-separated files `1,234.5` as `1234.5`, where the whole column is written so."""
+    present = [str(cell) for cell in cells if cell not in MISSING]
+    style, grouping = (GROUPED, ",") if separator == "," else (DECIMAL_COMMA, ".")
+    strays = sum(not style.fullmatch(cell) for cell in present)
+    if all(number(cell) is not None for cell in present) or not nearly_none(strays, len(present)):
+        return cells
+    return [cell.replace(grouping, "").replace(",", ".") if style.fullmatch(cell) else cell for cell in map(str, cells)]
+
+
+def read_csv(path: str | Path, *, separator: str | None = None, encoding: str = "utf-8-sig") -> Sheet:
+    """Reads a file with a header row; cells are stripped texts, blank lines are left out.
+
+    Args:
+        path: `~` is expanded.
+        separator: one character, or "comma", "semicolon", "tab"; None finds it in the header.
+
+    Raises UserError for a file that is missing, empty, not text, ragged, or has a header with gaps or doubles.
+    """
+    text, source = read_text(path, encoding), str(path)
+    separator = find_separator(text) if separator is None else SEPARATORS.get(separator, separator)
+    if len(separator) != 1 or separator in '"\r\n ':
+        raise UserError(f"data.separator={separator!r} must be one character, such as ',', ';' or tab.")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    header: list[str] = []
+    records, rows = [], []
+    row = 0
+    try:
+        for row, record in enumerate(reader, start=1):
+            if not record:
+                continue
+            fields = [cell.strip() for cell in record]
+            if not header:
+                header = checked_header(fields, source, separator)
+            elif len(fields) != len(header):
+                raise UserError(
+                    f"{source}, row {row}: {len(header)} fields expected, as in the header, {len(fields)} found; "
+                    f"mend it, and quote a field that holds the separator {separator!r}."
+                )
+            else:
+                records.append(fields)
+                rows.append(row)
+    except csv.Error as error:
+        raise UserError(f"{source}, row {row + 1}: not readable as CSV ({error}); look for a stray quote.") from None
+    if not records:
+        raise UserError(f"{source} has a header but no rows below it.")
+    columns = {name: plain_numbers([fields[j] for fields in records], separator) for j, name in enumerate(header)}
+    return Sheet(columns, rows, source)
+
+
+def checked_header(names: list[str], source: str, separator: str) -> list[str]:
+    if len(names) < 2:
+        raise UserError(
+            f"{source} has a single column when split at {separator!r}; set data.separator to what it uses."
+        )
+    if "" in names:
+        raise UserError(
+            f"{source}: column {names.index('') + 1} has no name in the header; name it or delete it "
+            f"(pandas writes such an index column without index=False)."
+        )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(f"{source}: the header has {twice[0]!r} more than once; rename one.")
+    return names
+
+
+def find_regression(sheet: Sheet, target: str) -> bool:
+    """Whether a target is a quantity: real-valued, or an integer of more than 20 values."""
+    try:
+        if not is_number_column(sheet, target):
+            return False
+    except UserError as error:
+        raise UserError(f"{error} If the values are classes, say data.kind=classification.") from None
+    values = sheet.numbers(target)
+    return bool((values % 1 != 0).any()) or len(set(values.tolist())) > MOST_CLASSES
+
+
+def why_useless(train: Sheet, column: str, *, num_rows: int, alone: bool) -> str | None:
+    """Why a column of the training part is left out; None where it is of use.
+
+    Args:
+        num_rows: rows of the whole file, what an integer that numbers them runs through.
+        alone: no other column is there; then a numbering is taken for a measurement.
+    """
+    cells = train.columns[column]
+    if is_number_column(train, column):
+        values = [value for cell in cells if not is_missing(cell) and (value := number(cell)) is not None]
+        different = len(set(values))
+        if different < 2:
+            return "it is constant in the training part"
+        whole = all(str(cell).lstrip("+-").isdigit() for cell in cells)
+        counts = different == len(cells) >= 5 and whole and max(values) - min(values) < num_rows
+        return "it numbers the rows, like an identifier" if counts and not alone else None
+    different = len(set(train.texts(column, fill=NO_VALUE)))
+    if different < 2:
+        return "it is constant in the training part"
+    if different > MOST_VALUES or 2 * different > len(cells):
+        return f"it has {different} different texts in {len(cells)} training rows, like an identifier"
+    return None
+
+
+class Csv(Table):
+    """A CSV file with a header row.
+
+    Args:
+        path: the file; all of it is cut by `shares` unless there is a `test_path`.
+        target: name of the column to learn.
+        test_path: a second file with the same columns, which is the test part; only train and val are cut then.
+        separator: one character; None finds comma, semicolon or tab in the header.
+        encoding: of both files; the default is UTF-8 with or without a byte order mark.
+        ignore: columns to leave out.
+        impute: fill empty cells (numbers: training median; text: a category of their own) instead of refusing them,
+            and drop the rows that have no target.
+        kind: "classification", "regression" or "auto": regression for a target that is real-valued or an integer of
+            more than 20 values.
+        shares: of train, val and test.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        target: str | int,
+        test_path: str | None = None,
+        separator: str | None = None,
+        encoding: str = "utf-8-sig",
+        ignore: Sequence[str | int] | str = (),
+        impute: bool = False,
+        kind: str = "auto",
+        shares: Sequence[float] = (0.7, 0.15, 0.15),
+        batch_size: int | str = 64,
+        eval_batch_size: int = 512,
+        seed: int = 0,
+        fraction: float = 1.0,
+        num_workers: int = 0,
+        overfit: bool = False,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            fraction=fraction,
+            num_workers=num_workers,
+            overfit=overfit,
+        )
+        if kind not in KINDS:
+            raise UserError(f"Unknown data.kind '{kind}'{suggest(kind, KINDS)}")
+        if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-6:
+            raise UserError(f"data.shares={list(shares)} must be shares of train, val and test that sum to 1.")
+        self.path, self.test_path, self.target = path, test_path, str(target)
+        self.separator, self.encoding = separator, encoding
+        self.ignore = [ignore] if isinstance(ignore, str) else [str(name) for name in ignore]
+        self.impute, self.kind = impute, kind
+        self.shares = (shares[0], shares[1], shares[2])
+
+    def load(self) -> Loaded:
+        notes: list[str] = []
+        sheet = self.read(self.path, notes)
+        regression = find_regression(sheet, self.target) if self.kind == "auto" else self.kind == "regression"
+        if self.kind == "auto":
+            notes.append(f"The target '{self.target}' is {'a quantity: regression' if regression else 'a class'}.")
+        if regression:
+            sheet.numbers(self.target)  # names the first cell of the file that is no number
+        elif len({class_name(cell) for cell in sheet.columns[self.target]}) == len(sheet) > 1:
+            raise UserError(f"{self.path}: every row has another class in '{self.target}'; choose another data.target.")
+        parts = self.read_parts(sheet, regression, notes)
+        names = [*self.useful(parts["train"], len(sheet), notes), self.target]
+        return self.assemble(
+            {part: rows.select(names) for part, rows in parts.items()},
+            target=self.target,
+            regression=regression,
+            impute=self.impute,
+            notes=notes,
+        )
+
+    def read(self, path: str, notes: list[str]) -> Sheet:
+        """One file without the ignored columns, and nothing missing that may not be."""
+        sheet = read_csv(path, separator=self.separator, encoding=self.encoding)
+        if self.target not in sheet.columns:
+            raise UserError(f"{path} has no column '{self.target}' (data.target){suggest(self.target, sheet.columns)}")
+        if self.target in self.ignore:
+            raise UserError(f"'{self.target}' is both data.target and in data.ignore; take it out of one.")
+        for name in self.ignore:
+            if name not in sheet.columns:
+                raise UserError(f"{path} has no column '{name}' (data.ignore){suggest(name, sheet.columns)}")
+        sheet = sheet.select([name for name in sheet.columns if name not in self.ignore])
+        gaps = [(i, name) for name, cells in sheet.columns.items() for i, cell in enumerate(cells) if is_missing(cell)]
+        if gaps and not self.impute:
+            raise UserError(
+                f"{sheet.at(*min(gaps, key=lambda gap: gap[0]))}: the value is missing ({len(gaps)} missing in the "
+                f"file); fill it in, or say data.impute=true."
+            )
+        known = [i for i, cell in enumerate(sheet.columns[self.target]) if not is_missing(cell)]
+        if not known:
+            raise UserError(f"{path}: no row has a value in the target '{self.target}'.")
+        if len(known) < len(sheet):
+            notes.append(f"{path}: {len(sheet) - len(known)} rows without a target were dropped.")
+        return sheet.take(known)
+
+    def read_parts(self, sheet: Sheet, regression: bool, notes: list[str]) -> dict[str, Sheet]:
+        """Cuts the file; the test part is the second file where there is one."""
+        shares, test = self.shares, None
+        if self.test_path is not None:
+            test = self.read(self.test_path, notes)
+            for lacks, has in ((test, sheet), (sheet, test)):
+                extra = [repr(name) for name in has.columns if name not in lacks.columns]
+                if extra:
+                    raise UserError(
+                        f"{lacks.source} lacks {', '.join(extra)} of {has.source}; give both the same columns."
+                    )
+            shares = (1 - shares[1], shares[1], 0.0)
+        parts = self.cut(sheet, target=self.target, regression=regression, shares=shares)
+        if "train" not in parts:
+            raise UserError(f"{self.path} has too few rows for a training part; add rows or change data.shares.")
+        return parts if test is None else {**parts, "test": test}
+
+    def useful(self, train: Sheet, num_rows: int, notes: list[str]) -> list[str]:
+        """Names of the columns that are kept; the others are noted."""
+        names = [name for name in train.columns if name != self.target]
+        why = {name: why_useless(train, name, num_rows=num_rows, alone=len(names) == 1) for name in names}
+        dropped = [f"Column {name!r} is left out: {reason}." for name, reason in why.items() if reason]
+        if len(dropped) == len(names):
+            raise UserError(
+                f"{self.path} has no column to learn from. {' '.join(dropped) or 'All are in data.ignore.'}"
+            )
+        notes += dropped
+        return [name for name in names if not why[name]]

@@ -1,0 +1,15 @@
+"""Errors that a user can cause and mend. Each is one line that says what is wrong and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input. Commands print the message alone, without a traceback, and end with exit status 2."""
+
+
+def suggest(word: object, options: Iterable[object]) -> str:
+    """The end of a message about an unknown `word`: a did-you-mean where one is near, then what there is."""
+    names = sorted(str(option) for option in options)
+    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
+    return (f"; did you mean '{near[0]}'?" if near else ";") + f" There is: {', '.join(names) or 'nothing'}."

@@ -1,0 +1,136 @@
+"""How weights move: the perceptron rule, parameter groups and learning-rate schedules.
+
+A schedule is a function (optimizer, total_iterations, iterations_per_epoch) -> what Lightning expects of
+`configure_optimizers`: the torch scheduler, and whether it steps after each iteration or each epoch.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import lr_scheduler
+from torch.optim.optimizer import Optimizer
+
+
+class PerceptronRule(torch.optim.SGD):
+    """w += lr (y - y_hat) x: plain gradient descent on 1/2 sum (y_hat - y)^2 with a straight-through step.
+
+    Only models of threshold units learn by it (`needs` names the mark that `zoo.build` looks for).
+    """
+
+    needs = "learns_by_perceptron_rule"
+
+    def __init__(self, params: Iterable[Any], lr: float = 1.0) -> None:
+        super().__init__(params, lr=lr)
+
+
+def perceptron_update(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, lr: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The perceptron rule as it is written, without autograd.
+
+    Args:
+        weight: (K, F). bias: (K,). x: (F,) one input. y: (K,) the wanted firing, 0 or 1.
+
+    Returns:
+        The new weight (K, F) and bias (K,).
+    """
+    fires = (weight @ x + bias > 0).to(x.dtype)  # (K,)
+    return weight + lr * torch.outer(y - fires, x), bias + lr * (y - fires)
+
+
+def hebb_update(weight: Tensor, x: Tensor, y: Tensor, lr: float = 1.0) -> Tensor:
+    """Hebb's rule, "The Organization of Behavior", 1949: a synapse grows where both its ends are active.
+
+    w += lr y x        weight (F,), x (F,), y () the unit's own activity
+    """
+    return weight + lr * y * x
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: matrices and kernels, which weight decay shrinks, and vectors, which it spares.
+
+    Biases and the gains of normalization layers have one axis or none; decaying them only takes freedom away.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2]},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(optimizer: Callable[..., Optimizer], model: nn.Module) -> Optimizer:
+    """Calls a partial optimizer with the parameter groups, or with one group where it has no weight decay."""
+    decay = getattr(optimizer, "keywords", {}).get("weight_decay", 0.0)
+    if decay:
+        return optimizer(parameter_groups(model))
+    return optimizer([p for p in model.parameters() if p.requires_grad])
+
+
+def step(
+    optimizer: Optimizer, total_iterations: int, iterations_per_epoch: int, *, step_size: int, gamma: float
+) -> dict[str, Any]:
+    """lr * gamma after every `step_size` epochs."""
+    return {"scheduler": lr_scheduler.StepLR(optimizer, step_size=step_size, gamma=gamma), "interval": "epoch"}
+
+
+def multistep(
+    optimizer: Optimizer, total_iterations: int, iterations_per_epoch: int, *, milestones: Sequence[int], gamma: float
+) -> dict[str, Any]:
+    """lr * gamma at each of the given epochs."""
+    return {"scheduler": lr_scheduler.MultiStepLR(optimizer, list(milestones), gamma=gamma), "interval": "epoch"}
+
+
+def cosine(
+    optimizer: Optimizer,
+    total_iterations: int,
+    iterations_per_epoch: int,
+    *,
+    final_factor: float = 0.0,
+    warmup_epochs: float = 0.0,
+) -> dict[str, Any]:
+    """Half a cosine from lr down to lr * final_factor over all iterations (Loshchilov and Hutter 2017, equation 5).
+
+    With `warmup_epochs` the rate first rises linearly from lr / (number of warm-up iterations).
+    """
+    warmup = round(warmup_epochs * iterations_per_epoch)
+
+    def factor(iteration: int) -> float:
+        if iteration < warmup:
+            return (iteration + 1) / warmup
+        progress = min(1.0, (iteration - warmup) / max(1, total_iterations - warmup))
+        return final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return {"scheduler": lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"}
+
+
+def one_cycle(
+    optimizer: Optimizer, total_iterations: int, iterations_per_epoch: int, *, warmup_share: float = 0.3
+) -> dict[str, Any]:
+    """Up to lr and down again within the run, momentum the other way round (Smith and Topin 2018)."""
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    has_momentum = any("betas" in group or group.get("momentum", 0) > 0 for group in optimizer.param_groups)
+    schedule = lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=peaks,
+        total_steps=max(2, total_iterations + 1),
+        pct_start=warmup_share,
+        cycle_momentum=has_momentum,
+    )
+    return {"scheduler": schedule, "interval": "step"}
+
+
+def plateau(
+    optimizer: Optimizer,
+    total_iterations: int,
+    iterations_per_epoch: int,
+    *,
+    monitor: str,
+    mode: str,
+    factor: float,
+    patience: int,
+) -> dict[str, Any]:
+    """lr * factor when the monitored metric has not improved for more than `patience` epochs."""
+    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)  # type: ignore[arg-type]
+    return {"scheduler": schedule, "interval": "epoch", "monitor": monitor}

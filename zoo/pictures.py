@@ -1,0 +1,119 @@
+"""Tensors -> matplotlib figures. Pure: nothing is written, nothing is shown; the caller closes the figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RIGHT, WRONG = "#1a7f37", "#cf222e"
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+    """A figure of width x height inches and its axes (rows, columns), without a window or a global registry."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def confusion_matrix(counts: Tensor, names: Sequence[str]) -> Figure:
+    """counts (K, K), row = true class, column = predicted class -> a heat map of shares with the counts written in."""
+    counts = counts.cpu()
+    size = len(names)
+    side = min(12.0, 3.0 + 0.45 * size)
+    figure, axes = new_figure(side, side)
+    axis = axes[0, 0]
+    share = counts / counts.sum(1, keepdim=True).clamp(min=1)  # (K, K), rows sum to 1
+    axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
+    if size <= 20:
+        for row in range(size):
+            for column in range(size):
+                if counts[row, column] > 0:
+                    dark = share[row, column] > 0.5
+                    axis.text(
+                        column, row, int(counts[row, column]), ha="center", va="center", fontsize=8,
+                        color="white" if dark else "black",
+                    )  # fmt: skip
+    short = [name if len(name) <= 14 else name[:13] + "…" for name in names]
+    step = max(1, size // 25)
+    axis.set_xticks(range(0, size, step), short[::step], rotation=90 if max(map(len, short)) > 2 else 0)
+    axis.set_yticks(range(0, size, step), short[::step])
+    accuracy = counts.diagonal().sum() / counts.sum().clamp(min=1)
+    axis.set(xlabel="predicted", ylabel="true", title=f"{int(counts.sum())} samples, accuracy {accuracy:.3f}")
+    return figure
+
+
+def captioned_images(images: Tensor, captions: Sequence[str], right: Tensor, *, most: int = 24) -> Figure:
+    """images (N, C, H, W) of any range -> a grid, each with its caption, green where `right` (N,) and else red."""
+    images, captions = images[:most].detach().float().cpu(), captions[:most]
+    columns = min(6, len(images))
+    rows = -(-len(images) // columns)
+    figure, axes = new_figure(1.45 * columns, 1.6 * rows, rows, columns)
+    for axis in axes.flat:
+        axis.axis("off")
+    low = images.amin(dim=(1, 2, 3), keepdim=True)
+    scale = (images.amax(dim=(1, 2, 3), keepdim=True) - low).clamp(min=1e-8)
+    shown = ((images - low) / scale).permute(0, 2, 3, 1)  # (N, H, W, C) in [0, 1]
+    for axis, image, caption, ok in zip(axes.flat, shown, captions, right.tolist(), strict=False):
+        axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray")
+        axis.set_title(caption, fontsize=7, color=RIGHT if ok else WRONG)
+    return figure
+
+
+def predicted_and_true(predicted: Tensor, true: Tensor) -> Figure:
+    """Both (N,) -> a scatter plot with the diagonal on which a perfect model would lie."""
+    figure, axes = new_figure(4.5, 4.5)
+    axis = axes[0, 0]
+    predicted, true = predicted.detach().float().cpu(), true.float().cpu()
+    axis.scatter(true, predicted, s=8, alpha=0.6)
+    ends = [float(torch.minimum(true.min(), predicted.min())), float(torch.maximum(true.max(), predicted.max()))]
+    axis.plot(ends, ends, color="gray", linewidth=1)
+    axis.set(xlabel="true", ylabel="predicted", title=f"{len(true)} samples")
+    return figure
+
+
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str, ylabel: str, title: str = "",
+    logarithmic: bool = False,
+) -> Figure:  # fmt: skip
+    """{name: (x values, y values)} -> lines in one chart."""
+    figure, axes = new_figure(6.5, 4)
+    axis = axes[0, 0]
+    for name, (x, y) in series.items():
+        axis.plot(x, y, label=name, linewidth=1.2)
+    if logarithmic:
+        axis.set_yscale("log")
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axis.legend()
+    return figure
+
+
+def decision_regions(scores: Tensor, x: Tensor, labels: Tensor, extent: tuple[float, float, float, float]) -> Figure:
+    """Where a classifier of two features draws its borders.
+
+    Args:
+        scores: (H, W) class index of each point of a grid over `extent`.
+        x: (N, 2) samples. labels: (N,) their classes.
+        extent: left, right, bottom, top of the grid.
+    """
+    figure, axes = new_figure(4.5, 4.5)
+    axis = axes[0, 0]
+    axis.imshow(scores.float(), origin="lower", extent=extent, cmap="coolwarm", alpha=0.35, aspect="auto")
+    axis.scatter(x[:, 0], x[:, 1], c=labels, cmap="coolwarm", s=14, edgecolors="black", linewidths=0.4)
+    axis.set(xlabel="x1", ylabel="x2")
+    return figure
+
+
+def layer_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One row a layer, with keys of the first row as header -> a table in markdown."""
+    header = list(rows[0])
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(str(row[key]) for key in header) + " |" for row in rows])

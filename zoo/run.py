@@ -1,0 +1,72 @@
+"""One run in one process: build, fit, test, report."""
+
+import gc
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from zoo.commandline import FINISHED
+from zoo.errors import UserError
+from zoo.report import closing_lines, table, write_metrics
+
+log = logging.getLogger("zoo")
+
+
+def run(cfg: DictConfig) -> int:
+    """Trains and tests what the configuration says; returns the exit status.
+
+    `metrics.json` is written whatever happens once the run is built: its `status` says how the run ended.
+    """
+    started = time.monotonic()
+    gc.disable()  # the imports make a million objects that stay; collecting among them costs a second
+    from zoo.build import build
+
+    gc.enable()
+    gc.freeze()
+    built = build(cfg)
+    built.started = started
+    config, zero = built.config, built.trainer.is_global_zero
+    if zero:
+        write_config(config)
+        for note in built.notes:
+            log.info(note)
+    status = "failed"
+    try:
+        built.fit()
+        if config.get("test", True):
+            built.test()
+        status = "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        metrics = built.metrics(status)
+        if zero:
+            if status == "finished" and config.get("baselines"):
+                metrics |= baseline_metrics(built)
+            write_metrics(config["run_dir"], metrics)
+        built.close(metrics)
+    if zero:
+        log.info("\n%s\n", table(metrics))
+        for line in closing_lines(config["run_dir"]):
+            log.info(line)
+    return FINISHED
+
+
+def write_config(config: dict[str, Any]) -> None:
+    path = Path(config["run_dir"])
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"The run folder {path} cannot be written: {error.strerror}; choose another run_dir=.") from error
+
+
+def baseline_metrics(built: Any) -> dict[str, float]:
+    from zoo.metrics import baselines
+
+    parts = built.data.prepare().parts
+    return baselines(parts["train"], parts.get("test", parts["train"]), built.data.prepare().facts.get("kind", ""))

@@ -1,0 +1,162 @@
+"""The base of every training algorithm: what is minimized, what is watched, and when it is averaged.
+
+A task knows a model by its call alone. It never logs from inside a training step: it keeps the newest values in `latest`
+and their epoch means in `means`, and the callbacks read them when it is time. That is what keeps a step cheap.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
+
+from zoo.errors import UserError
+from zoo.optim import build_optimizer
+
+
+class Means:
+    """Means over samples, of values that are themselves means over a batch; exact for batches of any size."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.sums: dict[str, Any] = {}
+        self.num_samples = 0
+
+    def add(self, values: dict[str, Tensor], num_samples: int) -> None:
+        for name, value in values.items():
+            # Numbers on the CPU cost nothing to read; on another device reading would wait for it, so tensors are kept.
+            amount = value.item() * num_samples if value.device.type == "cpu" else value.double() * num_samples
+            self.sums[name] = self.sums.get(name, 0.0) + amount
+        self.num_samples += num_samples
+
+    def compute(self, device: torch.device | None = None) -> dict[str, float]:
+        """The means over all processes; every process must call it."""
+        if not self.sums and self.num_samples == 0:
+            return {}
+        names = list(self.sums)
+        totals = torch.tensor([float(self.sums[name]) for name in names] + [self.num_samples], dtype=torch.float64)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            totals = totals.to(device or "cpu")
+            torch.distributed.all_reduce(totals)
+        numbers = totals.tolist()
+        return {name: number / numbers[-1] for name, number in zip(names, numbers, strict=False)}
+
+
+class Task(LightningModule):
+    """One training algorithm over one model.
+
+    Args:
+        model: a plain network; its call signature is the batch's `inputs`.
+        optimizer: partial torch optimizer, called with the trainable parameters.
+        scheduler: function of `zoo.optim`, or None for a constant rate.
+
+    Attributes:
+        monitor, mode: the metric that picks the best checkpoint, and whether more ("max") or less ("min") is better.
+        latest: values of the newest training batch, detached.
+        means: epoch means of each stage.
+    """
+
+    monitor = "val/loss"
+    mode = "min"
+    lean = True  # logs nothing from inside a training step (zoo.loop)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.build_optimizer = optimizer
+        self.build_scheduler = scheduler
+        self.latest: dict[str, Tensor] = {}
+        self.means = {stage: Means() for stage in ("train", "val", "test")}
+        self.num_samples = 0  # in the newest training batch, in this process
+
+    @abstractmethod
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """What train, validation and test share: "loss", which is minimized, and what else is worth watching.
+
+        Each value is a mean over the batch, of shape ().
+        """
+
+    def show(self, batch: Any) -> dict[str, Any]:
+        """What is worth seeing of one validation batch: {name: figure, image tensor (3, H, W) or text}."""
+        return {}
+
+    def configure_optimizers(self) -> Any:
+        if not any(p.requires_grad for p in self.model.parameters()):
+            raise UserError("No parameter of the model is trainable; choose another finetune= option.")
+        optimizer = build_optimizer(self.build_optimizer, self.model)
+        if self.build_scheduler is None:
+            return optimizer
+        total = int(self.trainer.estimated_stepping_batches)
+        per_epoch = max(1, total // max(1, self.trainer.max_epochs or 1))
+        return {"optimizer": optimizer, "lr_scheduler": self.build_scheduler(optimizer, total, per_epoch)}
+
+    def on_train_epoch_start(self) -> None:
+        self.means["train"].reset()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        losses = self.losses(batch)
+        loss = losses["loss"]
+        self.latest = {name: value.detach() for name, value in losses.items()}
+        self.num_samples = len(batch.inputs[0])
+        self.means["train"].add(self.latest, self.num_samples)
+        if self.trainer.world_size > 1:
+            loss = loss * self._share(batch)
+        return loss
+
+    def _share(self, batch: Any) -> Tensor:
+        """Weight of this process's mean loss, so that the average over processes is the mean over the global batch."""
+        total = torch.tensor(float(self.num_samples), device=self.device)
+        torch.distributed.all_reduce(total)
+        return self.num_samples * self.trainer.world_size / total
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict({f"train/{name}": value for name, value in self.train_means().items()}, logger=False)
+
+    def train_means(self) -> dict[str, float]:
+        """Means over the epoch so far; every process must call it."""
+        return self.means["train"].compute(self.device)
+
+    def on_validation_epoch_start(self) -> None:
+        self.start("val")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.evaluate("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.finish("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.start("test")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.evaluate("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        self.finish("test")
+
+    def start(self, stage: str) -> None:
+        """Forgets what an earlier pass over the same part has seen."""
+        self.means[stage].reset()
+
+    def evaluate(self, stage: str, batch: Any) -> None:
+        """Takes one batch of validation ("val") or "test" into account."""
+        self.means[stage].add(self.losses(batch), len(batch.inputs[0]))
+
+    def finish(self, stage: str) -> None:
+        """Logs the metrics of a whole pass."""
+        metrics = self.means[stage].compute(self.device) | self.whole_set_metrics(stage)
+        self.log_dict({f"{stage}/{name}": float(value) for name, value in metrics.items()}, logger=False)
+
+    def whole_set_metrics(self, stage: str) -> dict[str, float]:
+        """Metrics that are no mean over samples, such as F1; torchmetrics brings them together over processes."""
+        return {}
