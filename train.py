@@ -1,6 +1,5 @@
-"""Trains, tests and keeps one run: configuration -> build -> fit -> test. `python train.py --help` says what there is."""
+"""Trains, tests and keeps one run: configuration -> build -> fit -> test. `python train.py --help` says more."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from zoo.commandline import guarded, prepare, register_resolvers
+from zoo.commandline import BAD_INPUT, LOST_RANK, guarded, prepare, register_resolvers
 
 sys.path.insert(0, str(Path.cwd()))  # for a network of the user's own
 register_resolvers()
-log = logging.getLogger("zoo")
 
 
 def job(config: dict[str, Any]) -> int:
@@ -33,15 +31,14 @@ def main(cfg: DictConfig) -> int:
     cfg.choices = {group: name for group, name in hydra_config.runtime.choices.items() if "hydra/" not in group}
     config = OmegaConf.to_container(cfg, resolve=False)
     devices = cfg.trainer.devices if cfg.trainer.strategy != "auto" and isinstance(cfg.trainer.devices, int) else 1
-    gpu = cfg.trainer.accelerator in ("gpu", "cuda")
-    status = launch(job, config, devices, gpu=gpu)  # type: ignore[arg-type]
-    statuses.append(status)
-    return status
+    # A failing cell of a sweep says so and lets the others go on.
+    statuses.append(guarded(lambda: launch(job, config, devices, gpu=cfg.trainer.accelerator in ("gpu", "cuda"))))
+    return statuses[-1]
 
 
 statuses: list[int] = []
 
 if __name__ == "__main__":
     sys.argv[1:] = prepare(sys.argv[1:])
-    status = guarded(main)
-    sys.exit(status or max(statuses, default=0))
+    status = guarded(main) or max(statuses, default=0)
+    sys.exit(LOST_RANK if status == BAD_INPUT and len(statuses) > 1 else status)

@@ -56,7 +56,7 @@ class Run:
 
     def test(self) -> None:
         """Tests the best checkpoint, or the last weights where nothing chose a best one."""
-        if "test" not in self.data.prepare().parts:  # type: ignore[attr-defined]
+        if "test" not in self.data.prepare().parts:
             return
         if self.checkpoint is not None and self.checkpoint.best.exists() and self.checkpoint.best_epoch is not None:
             self.trainer.strategy.barrier("best checkpoint written")
@@ -80,7 +80,7 @@ class Run:
         """The flat contents of `metrics.json`."""
         from zoo.callbacks.curves import Curves, iterations_done
 
-        curves = next((c for c in self.trainer.callbacks if isinstance(c, Curves)), None)  # type: ignore[attr-defined]
+        curves = next((c for c in self.trainer.callbacks if isinstance(c, Curves)), None)
         progress = self.trainer.fit_loop.epoch_progress.current
         return self.results | {
             "epoch": progress.processed,
@@ -89,7 +89,7 @@ class Run:
             "samples_seen": curves.samples_seen if curves else None,
             "seconds": round(time.monotonic() - self.started, 3),
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-            "num_parameters": sum(p.numel() for p in self.task.model.parameters()),  # type: ignore[union-attr]
+            "num_parameters": sum(p.numel() for p in self.task.model.parameters()),
             "world_size": self.trainer.world_size,
             "num_threads": torch.get_num_threads(),
             "resumed_from_iteration": self.resumed_from,
@@ -101,7 +101,7 @@ class Run:
         final = {name: value for name, value in metrics.items() if name.startswith("test/")} or {
             name: value for name, value in metrics.items() if name.startswith("val/")
         }
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in self.trainer.callbacks:
             if isinstance(callback, Panels) and metrics.get("status") == "finished":
                 callback.write_hyper_parameters(self.trainer, final)
         for logger in self.trainer.loggers:
@@ -121,6 +121,7 @@ def build(cfg: DictConfig) -> Run:
     if threads:
         torch.set_num_threads(int(threads))
     seed_everything(cfg.seed, workers=True, verbose=False)
+    check_pair(cfg)
     data = build_data(cfg)
     settle_task(cfg, data)
     config = resolve(cfg)
@@ -131,7 +132,7 @@ def build(cfg: DictConfig) -> Run:
     check_output(config, model, data)
     task = build_task(config, model, data)
     if config.get("compile"):
-        task.model.compile()  # type: ignore[union-attr,operator]  # in place, so that checkpoint keys stay plain
+        task.model.compile()  # in place, so that checkpoint keys stay plain
     trainer, checkpoint = build_trainer(config, task, data)
     run = Run(config, data, task, trainer, checkpoint, notes, started=started)
     if config.get("resume"):
@@ -145,6 +146,7 @@ def quiet_libraries() -> None:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what it reports is raised as well
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -159,17 +161,18 @@ def make(config: Any, group: str, **extra: Any) -> Any:
             raise cause from None
         reason = str(cause or error).strip().splitlines()
         target = config.get("_target_") if isinstance(config, (dict, DictConfig)) else None
-        raise UserError(f"{group} ({target}) cannot be built: {reason[0] if reason else type(cause).__name__}") from error
+        raise UserError(
+            f"{group} ({target}) cannot be built: {reason[0] if reason else type(cause).__name__}"
+        ) from error
 
 
 def build_data(cfg: DictConfig) -> Any:
     """The data module, read, with its facts checked against the yaml or filled into the configuration."""
-    settings = {key: cfg.data._get_node(key) for key in cfg.data if key not in FACTS}
-    missing = [key for key in settings if OmegaConf.is_missing(cfg.data, key)]
+    settings = [str(key) for key in cfg.data.keys() if key not in FACTS]  # noqa: SIM118 - a missing value counts too
+    missing = [f"data.{key}" for key in settings if OmegaConf.is_missing(cfg.data, key)]
     if missing:
-        raise UserError(f"data={choice(cfg, 'data')} needs {' and '.join('data.' + m for m in missing)}, for instance "
-                        f"data.{missing[0]}=...")  # fmt: skip
-    plain = {key: OmegaConf.to_container(cfg, resolve=False) and _value(cfg.data, key) for key in settings}
+        raise UserError(f"data={choice(cfg, 'data')} needs {' and '.join(missing)}, for instance {missing[0]}=...")
+    plain = {key: _value(cfg.data, key) for key in settings}
     data = make(plain, "data")
     found = data.prepare().facts
     with open_dict(cfg):
@@ -232,7 +235,10 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
         try:
             OmegaConf.to_container(node, resolve=True, throw_on_missing=group != "model")
         except (InterpolationKeyError, InterpolationToMissingValueError) as error:
-            raise misfit(cfg, group, error) from error
+            found = re.search(r"data\.(\w+)", str(error))
+            if found:
+                raise misfit(cfg, group, found[1]) from error
+            raise UserError(f"{group}={choice(cfg, group)} cannot be resolved: {str(error).splitlines()[0]}") from error
     try:
         config = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
@@ -241,14 +247,18 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def misfit(cfg: DictConfig, group: str, error: Exception) -> UserError:
+def check_pair(cfg: DictConfig) -> None:
+    """Refuses a model or task that needs what the data set does not declare, before the data is read."""
+    for group in ("task", "model"):
+        for value in OmegaConf.to_container(cfg[group], resolve=False).values():
+            for key in re.findall(r"\$\{data\.(\w+)", str(value)):
+                if key not in cfg.data.keys():  # noqa: SIM118 - a missing value counts too
+                    raise misfit(cfg, group, key)
+
+
+def misfit(cfg: DictConfig, group: str, key: str) -> UserError:
     """What the group needs, what the data gives, which data sets would do."""
-    text = str(error)
-    found = re.search(r"data\.(\w+)", text)
-    if not found:
-        return UserError(f"{group}={choice(cfg, group)} cannot be resolved: {text.splitlines()[0]}")
-    key = found[1]
-    gives = ", ".join(k for k in FACTS if k in cfg.data)
+    gives = ", ".join(k for k in FACTS if k in cfg.data.keys())  # noqa: SIM118
     would_do = [name for name in options("data") if key in _declared(name)]
     return UserError(
         f"{group}={choice(cfg, group)} needs data.{key}, and data={choice(cfg, 'data')} does not give it (it gives "
@@ -287,8 +297,11 @@ def sizes_for(target: str, config: dict[str, Any]) -> dict[str, Any]:
     """Sizes of data and task for those arguments of the user's class that bear their names."""
     try:
         signature = inspect.signature(get_object(target))
-    except Exception as error:  # noqa: BLE001 - importing the user's module may raise anything
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         raise UserError(
             f"model._target_={target} cannot be imported: {reason}. The module must lie in the folder you start from, "
             "or be installed."
@@ -321,7 +334,11 @@ def check_output(config: dict[str, Any], model: nn.Module, data: Any) -> None:
     finally:
         model.train(was_training)
         torch.set_rng_state(state)
-    if isinstance(outputs, torch.Tensor) and wanted is not None and tuple(outputs.shape) != (len(batch.inputs[0]), wanted):
+    if (
+        isinstance(outputs, torch.Tensor)
+        and wanted is not None
+        and tuple(outputs.shape) != (len(batch.inputs[0]), wanted)
+    ):
         raise UserError(
             f"model={name} returns {tuple(outputs.shape[1:])} values a sample, and "
             f"task={choice(config, 'task')} needs ({wanted},)."
@@ -332,9 +349,9 @@ def build_task(config: dict[str, Any], model: nn.Module, data: Any) -> Any:
     settings = {key: value for key, value in config["task"].items() if key not in ("num_outputs", "head")}
     names = data.prepare().class_names
     parameters = inspect.signature(get_object(settings["_target_"])).parameters
-    for argument in ("class_names", "target_names"):
-        if argument in parameters and names:
-            settings[argument] = names
+    facts = data.prepare().facts
+    offered = {"class_names": names, "target_names": names} | {k: facts.get(k) for k in ("target_mean", "target_std")}
+    settings |= {key: value for key, value in offered.items() if key in parameters and value}
     optimizer = make(config["optimizer"], "optimizer")
     scheduler = make(config["scheduler"], "scheduler") if (config.get("scheduler") or {}).get("_target_") else None
     return make(settings, f"task={choice(config, 'task')}", model=model, optimizer=optimizer, scheduler=scheduler)

@@ -6,6 +6,7 @@ Nothing here imports torch: `--help`, `--cfg job` and a misspelt key answer at o
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from zoo.errors import UserError, suggest
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 FINISHED, BUG, BAD_INPUT, LOST_RANK, SAVED, INTERRUPTED = 0, 1, 2, 3, 75, 130
 
 # Keys whose values are names of files, folders or columns, in which any character may stand.
@@ -23,7 +25,7 @@ NAMES = ("path", "root", "target", "test_path", "data_dir", "run_dir", "pretrain
 
 
 def register_resolvers() -> None:
-    """`${product:[1,28,28]}` and `${run_name:mlp,digits}`, used in the yaml files."""
+    """`${product:[1,28,28]}` and `${run_name:}`, used in the yaml files."""
 
     def product(numbers: Sequence[int]) -> int:
         result = 1
@@ -31,8 +33,14 @@ def register_resolvers() -> None:
             result *= int(number)
         return result
 
-    def run_name(model: str, data: str) -> str:
-        return "sweep" if {"-m", "--multirun"} & set(sys.argv) else f"{model}_{data}"
+    def run_name() -> str:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        if not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN:
+            return "sweep"  # its cells have folders of their own below it
+        choices = HydraConfig.get().runtime.choices
+        return f"{choices.model}_{choices.data}"
 
     OmegaConf.register_new_resolver("product", product, replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
@@ -72,9 +80,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     prepared = [quote(argument, multirun) for argument in arguments]
     own = any(a.startswith("model._target_=") for a in prepared) and not any(a.startswith("model=") for a in prepared)
     if own:
-        prepared = [
-            f"++{a}" if a.startswith("model.") and not a.startswith("model._target_") else a for a in prepared
-        ]
+        prepared = [f"++{a}" if a.startswith("model.") and not a.startswith("model._target_") else a for a in prepared]
         prepared.insert(0, "model=custom")
     return prepared
 
@@ -113,7 +119,7 @@ def unknown_key(key: str) -> str:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             groups = [a for a in plain if (CONFIGS / a.split("=")[0]).is_dir() and "," not in a]
             node = compose("train", overrides=groups)
-    except Exception:  # noqa: BLE001 - the message is only less helpful then
+    except Exception:
         return f"There is no key '{key}'. What there is: python train.py --cfg job"
     parts = key.lstrip("+~").split(".")
     for i, part in enumerate(parts):
@@ -131,43 +137,33 @@ def unknown_key(key: str) -> str:
 def guarded(command: Callable[[], Any]) -> int:
     """Runs a command and returns its exit status; what a user can mend is one line on stderr.
 
-    `HYDRA_FULL_ERROR=1` in the environment shows the traceback as well.
+    `HYDRA_FULL_ERROR=1` in the environment shows the traceback as well. A bug of our own passes through.
     """
     from hydra.errors import HydraException
 
-    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then passes errors on instead of printing them itself
     try:
         status = command()
     except UserError as error:
-        message = str(error)
+        message, cause = str(error), error
     except (HydraException, OmegaConfBaseException) as error:
-        if traceback_wanted:
-            raise
-        message = str(error.__cause__) if isinstance(error.__cause__, UserError) else explain(error)
+        message, cause = str(error.__cause__) if isinstance(error.__cause__, UserError) else explain(error), error
     except OSError as error:
-        if traceback_wanted or error.filename is None:
+        if error.filename is None:
             raise
-        message = f"Cannot use {error.filename}: {error.strerror}."
+        message, cause = f"Cannot use {error.filename}: {error.strerror}.", error
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
     else:
         return status if isinstance(status, int) else FINISHED
-    finally:
-        if not traceback_wanted:
-            os.environ.pop("HYDRA_FULL_ERROR", None)
-    if traceback_wanted:
-        import traceback
-
-        traceback.print_exc()
+    if TRACEBACK_WANTED:
+        traceback.print_exception(cause)
     print(f"Error: {' '.join(message.split())}", file=sys.stderr)
     return BAD_INPUT
 
 
-def script_arguments(
-    arguments: Sequence[str], known: dict[str, str], positional: str | None = None
-) -> dict[str, str]:
+def script_arguments(arguments: Sequence[str], known: dict[str, str], positional: str | None = None) -> dict[str, str]:
     """`key=value` arguments of a script, split at the first `=`, plus at most one positional name.
 
     Args:

@@ -50,7 +50,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
         self.lean = why_not(self.trainer) is None
         if not self.lean:
             return
-        module, callbacks = self.trainer.lightning_module, self.trainer.callbacks  # type: ignore[attr-defined]
+        module, callbacks = self.trainer.lightning_module, self.trainer.callbacks
         self.hooks: dict[str, list[Callable[..., Any]]] = {
             name: [getattr(c, name) for c in callbacks if overrides(c, name, Callback)] for name in BATCH_HOOKS
         }
@@ -137,7 +137,7 @@ def why_not(trainer: Trainer) -> str | None:
         "a training_step that logs": not getattr(module, "lean", False),
     }
     checks |= {f"{type(module).__name__}.{name}": overrides(module, name, LightningModule) for name in REPLACED}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in trainer.callbacks:
         written = any(overrides(callback, name, Callback) for name in BATCH_HOOKS)
         checks[f"callback {type(callback).__name__}"] = written and not getattr(callback, "lean", False)
     return next((name for name, found in checks.items() if found), None)

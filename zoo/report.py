@@ -13,7 +13,7 @@ def write_metrics(run_dir: str | Path, metrics: Mapping[str, Any]) -> Path:
     """Writes the flat `metrics.json` of a run, whole or not at all; losses that were not measured are null."""
     path = Path(run_dir) / "metrics.json"
     temporary = path.with_name(f".metrics.json.{os.getpid()}.tmp")
-    everything = {name: None for name in ALWAYS} | dict(metrics)
+    everything = dict.fromkeys(ALWAYS) | dict(metrics)
     temporary.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
     return path

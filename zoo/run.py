@@ -62,7 +62,9 @@ def write_config(config: dict[str, Any]) -> None:
         path.mkdir(parents=True, exist_ok=True)
         (path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"The run folder {path} cannot be written: {error.strerror}; choose another run_dir=.") from error
+        raise UserError(
+            f"The run folder {path} cannot be written: {error.strerror}; choose another run_dir=."
+        ) from error
 
 
 def baseline_metrics(built: Any) -> dict[str, float]:

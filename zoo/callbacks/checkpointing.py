@@ -94,6 +94,7 @@ class RunCheckpoint(Checkpoint):
         self.every_iterations, self.keep = every_iterations, keep
         self.epoch_seconds, self.batch_seconds = epoch_seconds, batch_seconds
         self.best_value: float | None = None
+        self.best_loss = float("inf")
         self.best_epoch: int | None = None
         self.waiting: dict[str, Any] | None = None  # the best checkpoint, not yet on disk
         self.written_at = time.monotonic()
@@ -108,10 +109,11 @@ class RunCheckpoint(Checkpoint):
         return self.folder / "last.ckpt"
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch}
+        return {"best_value": self.best_value, "best_loss": self.best_loss, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+        for name in ("best_value", "best_loss", "best_epoch"):
+            setattr(self, name, state_dict[name])
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -133,16 +135,18 @@ class RunCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         value = trainer.callback_metrics.get(self.monitor)
         fresh = trainer.fit_loop.epoch_loop._should_check_val_epoch()
-        if value is not None and fresh and self.is_better(float(value)):
-            self.best_value, self.best_epoch = float(value), trainer.current_epoch + 1
+        loss = float(trainer.callback_metrics.get("val/loss", 0.0))
+        if value is not None and fresh and self.is_better(float(value), loss):
+            self.best_value, self.best_loss, self.best_epoch = float(value), loss, trainer.current_epoch + 1
             self.keep_best(trainer)
         due = trainer.strategy.broadcast(time.monotonic() - self.written_at > self.epoch_seconds)
         if due and not self.every_iterations:
             self.write(trainer)
 
-    def is_better(self, value: float) -> bool:
-        if self.best_value is None:
-            return True
+    def is_better(self, value: float, loss: float) -> bool:
+        """Of two equal values, accuracies for instance, the one with the smaller validation loss is better."""
+        if self.best_value is None or value == self.best_value:
+            return self.best_value is None or loss < self.best_loss
         return value > self.best_value if self.mode == "max" else value < self.best_value
 
     def keep_best(self, trainer: Trainer) -> None:
@@ -181,6 +185,8 @@ class RunCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         # The best so far is worth keeping whatever went wrong; the newest weights only if they can be gone on with.
-        if self.waiting is not None and not (isinstance(exception, UserError) and isinstance(exception.__cause__, OSError)):
+        if self.waiting is not None and not (
+            isinstance(exception, UserError) and isinstance(exception.__cause__, OSError)
+        ):
             trainer.strategy.save_checkpoint(self.waiting, self.best)
             self.waiting = None

@@ -18,7 +18,7 @@ def iterations_done(trainer: Trainer) -> int:
 
 def total_norm(tensors: list[Tensor]) -> float:
     """Euclidean length of all the tensors taken as one vector."""
-    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))) if tensors else 0.0  # type: ignore[attr-defined]
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))) if tensors else 0.0
 
 
 class Curves(Callback):
@@ -57,7 +57,7 @@ class Curves(Callback):
             return
         parameters = [p for p in pl_module.parameters() if p.grad is not None]
         with torch.no_grad():
-            self.newest["norms/gradient"] = total_norm([p.grad for p in parameters])  # type: ignore[misc]
+            self.newest["norms/gradient"] = total_norm([p.grad for p in parameters])
             self.before = [(p, p.detach().clone()) for p in parameters]
 
     def on_train_batch_end(
@@ -67,7 +67,7 @@ class Curves(Callback):
         iteration = iterations_done(trainer)
         if iteration % trainer.log_every_n_steps:
             return
-        metrics = {f"train/{name}": float(value) for name, value in pl_module.latest.items()}  # type: ignore[union-attr]
+        metrics = {f"train/{name}": float(value) for name, value in pl_module.latest.items()}
         metrics["optim/lr"] = self.learning_rate
         metrics |= self._norms() | self._progress(trainer, iteration) | self._speed(iteration)
         self._log(trainer, metrics, iteration)
@@ -101,7 +101,7 @@ class Curves(Callback):
         return {"speed/step_ms": 1000 * seconds / steps, "speed/samples_per_second": samples / seconds}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        train, val = pl_module.train_means(), self._metrics(trainer, "val")  # type: ignore[operator]
+        train, val = pl_module.train_means(), self._metrics(trainer, "val")
         metrics = {f"by_epoch/train/{name}": value for name, value in train.items()}
         metrics |= {f"by_epoch/{name}": value for name, value in val.items()}
         if "loss" in train and "val/loss" in val:
@@ -114,9 +114,7 @@ class Curves(Callback):
 
     @staticmethod
     def _metrics(trainer: Trainer, stage: str) -> dict[str, float]:
-        return {
-            name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")
-        }
+        return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")}
 
     @staticmethod
     def _log(trainer: Trainer, metrics: dict[str, float], step: int) -> None:

@@ -18,7 +18,7 @@ class RandomState(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         version, words, gauss = random.getstate()
-        name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+        name, keys, position, has_gauss, cached = np.random.get_state()
         checkpoint["random"] = {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -39,4 +39,4 @@ class RandomState(Callback):
         version, words, gauss = state["python"]
         random.setstate((version, tuple(words), gauss))
         name, keys, *rest = state["numpy"]
-        np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+        np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))

@@ -51,4 +51,11 @@ def _row(level: int, name: str, kind: str, size: tuple[int, ...], parameters: in
         nodes *= n
     addresses = f"N[1][{level}]" if nodes == 1 else f"N[1][{level}] … N[{nodes}][{level}]"
     shape = " x ".join(map(str, size))
-    return {"L": level, "layer": name, "kind": kind, "output": shape, "nodes": addresses, "parameters": f"{parameters:,}"}
+    return {
+        "L": level,
+        "layer": name,
+        "kind": kind,
+        "output": shape,
+        "nodes": addresses,
+        "parameters": f"{parameters:,}",
+    }

@@ -66,7 +66,7 @@ class Panels(Callback):
             return
         config = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
         batch = pl_module.transfer_batch_to_device(self._batch(trainer, "train"), pl_module.device, 0)
-        layers = pictures.layer_table(layer_table(pl_module.model, batch.inputs))  # type: ignore[arg-type,union-attr]
+        layers = pictures.layer_table(layer_table(pl_module.model, batch.inputs))
         for writer in writers:
             writer.add_text("samples/config", "    " + config.replace("\n", "\n    "), 0)
             writer.add_text("samples/about_these_charts", page(), 0)
@@ -76,7 +76,7 @@ class Panels(Callback):
     @staticmethod
     def _batch(trainer: Trainer, part: str) -> Any:
         """The first 64 samples of a part."""
-        loader = trainer.datamodule.loader(part, batch_size=64)  # type: ignore[attr-defined]
+        loader = trainer.datamodule.loader(part, batch_size=64)
         loader.sampler.rank, loader.sampler.world_size = 0, 1
         return next(iter(loader))
 
@@ -90,12 +90,12 @@ class Panels(Callback):
 
     def _show(self, trainer: Trainer, pl_module: LightningModule, part: str) -> None:
         writers = self.writers(trainer)
-        if not writers or part not in trainer.datamodule.prepare().parts:  # type: ignore[attr-defined]
+        if not writers or part not in trainer.datamodule.prepare().parts:
             return
         was_training = pl_module.training
         pl_module.eval()
         batch = pl_module.transfer_batch_to_device(self._batch(trainer, part), pl_module.device, 0)
-        for name, item in pl_module.show(batch).items():  # type: ignore[operator]
+        for name, item in pl_module.show(batch).items():
             for writer in writers:
                 self._write(writer, f"samples/{name}", item, iterations_done(trainer))
         pl_module.train(was_training)

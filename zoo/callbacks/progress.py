@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress(ProgressBar):
-    """Epoch, loss and metrics of the newest batch, and the newest validation metrics.
+    """Epoch, means of loss and metrics over the epoch so far (in this process), and the newest validation metrics.
 
     Args:
         seconds: least time between two redraws of the bar.
@@ -56,7 +56,7 @@ class Progress(ProgressBar):
 
     def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.next_time = time.monotonic() + self.interval
-        values = {name: float(value) for name, value in pl_module.latest.items()}  # type: ignore[union-attr]
+        values = pl_module.means["train"].so_far()
         values |= {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

@@ -31,4 +31,6 @@ TAGS = {
 
 def page() -> str:
     """The list as a table in markdown."""
-    return "\n".join(["| chart | what it shows |", "|---|---|", *(f"| `{tag}` | {text} |" for tag, text in TAGS.items())])
+    return "\n".join(
+        ["| chart | what it shows |", "|---|---|", *(f"| `{tag}` | {text} |" for tag, text in TAGS.items())]
+    )

@@ -77,12 +77,21 @@ class Loader(DataLoader):
         self.batches_done = 0
         self._first_batch = 0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         order = self.sampler
         assert isinstance(order, BatchOrder)
         order.first_batch = self.batches_done = self._first_batch
         self._first_batch = 0
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except UserError as error:
+                # A worker process wraps what it raises in its own traceback; the last line is what a user can mend.
+                last = str(error).strip().splitlines()[-1]
+                raise UserError(last.removeprefix("zoo.errors.UserError: ")) from None
             self.batches_done += 1
             yield batch
 
@@ -150,8 +159,9 @@ class Loaded:
 
     Args:
         parts: data set of each part, `train` always, `val` and `test` where there are samples.
-        facts: sizes that models and tasks are built from: num_features, num_classes, num_targets, image_shape, ...
-        preprocessing: plain containers from which new inputs are prepared in the same way (`zoo.data.preprocessing`).
+        facts: sizes that models and tasks are built from: num_features, num_classes, num_targets, image_shape, ...;
+            for regression also target_mean and target_std, by which the targets in the batches were standardized.
+        preprocessing: plain containers from which new inputs are prepared in the same way (`zoo.data.images`, `zoo.data.table`).
         class_names: names of the K classes, or of the target columns.
         train_labels: (N,) labels of the training part, for class weights and baselines; None where there is no class.
         notes: what the user should know, a line each.
@@ -225,6 +235,9 @@ class DataModule(LightningDataModule):
         loaded.parts["train"] = train.take(indices)  # type: ignore[attr-defined]
         if loaded.train_labels is not None:
             loaded.train_labels = loaded.train_labels[indices]
+            if "label_counts" in loaded.facts:
+                counts = torch.bincount(loaded.train_labels, minlength=loaded.facts["num_classes"])
+                loaded.facts["label_counts"] = counts.tolist()
         if self.overfit:
             loaded.parts["val"] = loaded.parts["test"] = loaded.parts["train"]
 

@@ -254,6 +254,7 @@ class TablePreprocessing:
     def from_dict(cls, state: dict[str, Any]) -> "TablePreprocessing":
         if state.get("kind") != "table":
             raise UserError(f"This model was trained on data of kind '{state.get('kind')}'; give it that, not a table.")
+        state = {key: value for key, value in state.items() if key not in ("target_mean", "target_std")}
         columns = [(TextColumn if "values" in column else NumberColumn)(**column) for column in state["columns"]]
         return cls(columns, state["target"], state["task"], state["class_names"])
 
@@ -281,9 +282,21 @@ class Table(DataModule):
         """Fits the preprocessing to the training part and encodes all parts with it."""
         fitted = TablePreprocessing.fit(parts["train"], target=target, regression=regression, impute=impute)
         data, said, digest = {}, list(notes), hashlib.sha256()
+        scale: dict[str, list[float]] = {}
+        if regression:
+            # A net starts with outputs near 0 and of size 1; so do its targets, in units of the training part's spread.
+            values = fitted.encode_target(parts["train"]).double()
+            spread = values.std(0, correction=0)
+            scale = {
+                "target_mean": values.mean(0).tolist(),
+                "target_std": torch.where(spread > 0, spread, 1.0).tolist(),
+            }
         for name, sheet in parts.items():
             x, new = fitted.encode(sheet)  # (N, F)
             y = fitted.encode_target(sheet)  # (N,), or (N, 1) for regression
+            if regression:
+                mean, std = (torch.tensor(scale[key], dtype=y.dtype) for key in ("target_mean", "target_std"))
+                y = (y - mean) / std
             data[name] = InMemory(TableBatch, x, y)
             said += [f"In the {name} part {note}" for note in new]
             digest.update(x.numpy().tobytes() + y.numpy().tobytes())
@@ -291,14 +304,14 @@ class Table(DataModule):
         facts: dict[str, Any] = {"kind": fitted.task, "num_features": len(fitted.features)}
         labels = None if regression else data["train"].tensors[1]
         if labels is None:
-            facts["num_targets"] = 1
+            facts |= {"num_targets": 1, **scale}
         else:
             facts["num_classes"] = len(fitted.class_names)
             facts["label_counts"] = torch.bincount(labels, minlength=len(fitted.class_names)).tolist()
         return Loaded(
             parts=dict(data),
             facts=facts,
-            preprocessing=fitted.to_dict(),
+            preprocessing=fitted.to_dict() | scale,
             class_names=fitted.class_names or [target],
             train_labels=labels,
             notes=said,

@@ -34,6 +34,10 @@ class Means:
             self.sums[name] = self.sums.get(name, 0.0) + amount
         self.num_samples += num_samples
 
+    def so_far(self) -> dict[str, float]:
+        """The means in this process alone."""
+        return {name: float(amount) / max(1, self.num_samples) for name, amount in self.sums.items()}
+
     def compute(self, device: torch.device | None = None) -> dict[str, float]:
         """The means over all processes; every process must call it."""
         if not self.sums and self.num_samples == 0:
@@ -93,12 +97,15 @@ class Task(LightningModule):
     def configure_optimizers(self) -> Any:
         if not any(p.requires_grad for p in self.model.parameters()):
             raise UserError("No parameter of the model is trainable; choose another finetune= option.")
-        optimizer = build_optimizer(self.build_optimizer, self.model)
-        if self.build_scheduler is None:
-            return optimizer
-        total = int(self.trainer.estimated_stepping_batches)
-        per_epoch = max(1, total // max(1, self.trainer.max_epochs or 1))
-        return {"optimizer": optimizer, "lr_scheduler": self.build_scheduler(optimizer, total, per_epoch)}
+        try:
+            optimizer = build_optimizer(self.build_optimizer, self.model)
+            if self.build_scheduler is None:
+                return optimizer
+            total = int(self.trainer.estimated_stepping_batches)
+            per_epoch = max(1, total // max(1, self.trainer.max_epochs or 1))
+            return {"optimizer": optimizer, "lr_scheduler": self.build_scheduler(optimizer, total, per_epoch)}
+        except (ValueError, TypeError, ZeroDivisionError) as error:
+            raise UserError(f"The optimizer or its schedule refuses its settings: {error}") from error
 
     def on_train_epoch_start(self) -> None:
         self.means["train"].reset()
@@ -108,12 +115,18 @@ class Task(LightningModule):
         loss = losses["loss"]
         self.latest = {name: value.detach() for name, value in losses.items()}
         self.num_samples = len(batch.inputs[0])
-        self.means["train"].add(self.latest, self.num_samples)
         if self.trainer.world_size > 1:
-            loss = loss * self._share(batch)
+            if self.num_samples == 0:  # fewer samples left than processes: nothing to learn here, but all must step
+                self.latest = {}
+                loss = sum(p.sum() * 0.0 for p in self.model.parameters())
+            loss = loss * self._share()
         return loss
 
-    def _share(self, batch: Any) -> Tensor:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        # Not in training_step, which an optimizer with a line search calls several times a batch.
+        self.means["train"].add(self.latest, self.num_samples)
+
+    def _share(self) -> Tensor:
         """Weight of this process's mean loss, so that the average over processes is the mean over the global batch."""
         total = torch.tensor(float(self.num_samples), device=self.device)
         torch.distributed.all_reduce(total)

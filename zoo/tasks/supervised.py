@@ -76,18 +76,18 @@ class Supervised(Task):
 
     def start(self, stage: str) -> None:
         super().start(stage)
-        self.metrics[f"{stage}_"].reset()  # type: ignore[operator]
+        self.metrics[f"{stage}_"].reset()
 
     def evaluate(self, stage: str, batch: Any) -> None:
         outputs, scores = self.scores(batch)
         self.means[stage].add(self.judge(outputs, scores, batch.targets), len(outputs))
-        self.metrics[f"{stage}_"].update(*self.for_metrics(scores, batch.targets))  # type: ignore[operator]
+        self.metrics[f"{stage}_"].update(*self.for_metrics(scores, batch.targets))
 
     def for_metrics(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return scores, targets
 
     def whole_set_metrics(self, stage: str) -> dict[str, float]:
-        computed = self.metrics[f"{stage}_"].compute()  # type: ignore[operator]
+        computed = self.metrics[f"{stage}_"].compute()
         return {name: float(value) for name, value in computed.items() if value.numel() == 1}
 
 
@@ -124,9 +124,7 @@ class Classification(Supervised):
     ) -> None:
         if kind not in CLASSIFICATION_LOSSES:
             raise UserError(f"There is no kind of classification '{kind}'{suggest(kind, CLASSIFICATION_LOSSES)}")
-        super().__init__(
-            model, self._metrics(kind, num_classes, top_k), optimizer=optimizer, scheduler=scheduler
-        )
+        super().__init__(model, self._metrics(kind, num_classes, top_k), optimizer=optimizer, scheduler=scheduler)
         self.kind, self.num_classes = kind, num_classes
         self.class_names = list(class_names) or [str(k) for k in range(num_classes)]
         options: dict[str, Any] = {}
@@ -156,7 +154,7 @@ class Classification(Supervised):
             metrics["confusion"] = BinaryConfusionMatrix()
         return metrics
 
-    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         options = self.loss_options
         if "class_weights" in options:
             options = {**options, "class_weights": self.class_weights}
@@ -181,8 +179,8 @@ class Classification(Supervised):
         shown: dict[str, Any] = {}
         for stage in ("test", "val"):
             collection = self.metrics[f"{stage}_"]
-            if "confusion" in collection and collection["confusion"].update_called:  # type: ignore[operator,index]
-                matrix = collection["confusion"].compute()  # type: ignore[index]
+            if "confusion" in collection and collection["confusion"].update_called:
+                matrix = collection["confusion"].compute()
                 shown["confusion_matrix"] = pictures.confusion_matrix(matrix, self.class_names)
                 break
         images = batch.inputs[0]
@@ -198,7 +196,9 @@ class Classification(Supervised):
         shown["predictions"] = pictures.captioned_images(images, captions, right)
         if (~right).any():
             wrong = [i for i, ok in enumerate(right.tolist()) if not ok]
-            shown["misclassified"] = pictures.captioned_images(images[wrong], [captions[i] for i in wrong], right[wrong])
+            shown["misclassified"] = pictures.captioned_images(
+                images[wrong], [captions[i] for i in wrong], right[wrong]
+            )
         return shown
 
 
@@ -210,6 +210,9 @@ class Regression(Supervised):
         num_targets: K.
         loss: mean_squared_error, mean_absolute_error or huber.
         delta: where huber turns from squared to linear.
+        target_mean, target_std: by which the data standardized each target, K numbers each. The loss is taken on the
+            standardized targets; the metrics are in the targets' own units.
+        target_names: names of the K targets, for pictures.
     """
 
     def __init__(
@@ -221,19 +224,27 @@ class Regression(Supervised):
         num_targets: int = 1,
         loss: str = "mean_squared_error",
         delta: float = 1.0,
+        target_mean: Sequence[float] | None = None,
+        target_std: Sequence[float] | None = None,
         target_names: Sequence[str] = (),
     ) -> None:
         metrics = {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": R2Score()}
         super().__init__(model, metrics, optimizer=optimizer, scheduler=scheduler)
         self.target_names = list(target_names)
+        self.register_buffer("shift", torch.tensor(list(target_mean or [0.0] * num_targets)), persistent=False)
+        self.register_buffer("spread", torch.tensor(list(target_std or [1.0] * num_targets)), persistent=False)
         self.compare = choose(REGRESSION_LOSSES, loss)
         if loss == "huber":
             self.compare = partial(supervised.huber, delta=delta)
 
     def for_metrics(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return scores.flatten(), targets.flatten()
+        return self.in_units(scores).flatten(), self.in_units(targets).flatten()
+
+    def in_units(self, values: Tensor) -> Tensor:
+        """Standardized values (B, K) in the targets' own units."""
+        return values * self.spread + self.shift
 
     def show(self, batch: Any) -> dict[str, Any]:
         with torch.no_grad():
             outputs = self.scores(batch)[1]
-        return {"predicted_and_true": pictures.predicted_and_true(outputs.flatten(), batch.targets.flatten())}
+        return {"predicted_and_true": pictures.predicted_and_true(*self.for_metrics(outputs, batch.targets))}

@@ -1,0 +1,52 @@
+"""Numbers that torchmetrics does not have: what simple, well-known methods reach on the same samples."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def arrays(part: Any) -> tuple[np.ndarray, np.ndarray]:
+    """All samples of a part as (N, F) inputs and their targets, (N,) or (N, K)."""
+    batch = part[torch.arange(len(part))]
+    targets = batch.targets.numpy()
+    return batch.inputs[0].flatten(1).numpy(), targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
+
+
+def baselines(train: Any, test: Any, kind: str, *, most: int = 20_000) -> dict[str, float]:
+    """A linear model and nearest neighbours of scikit-learn, fitted to the same inputs as the network.
+
+    Args:
+        train, test: parts of a data module.
+        kind: "multiclass", "binary" or "regression".
+        most: training samples that are used; more are drawn from, since neighbours are slow.
+
+    Returns:
+        baseline/<method>_accuracy, or baseline/<method>_r2 and _mse (in the units of the batches).
+    """
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.metrics import mean_squared_error, r2_score
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = arrays(train)
+    if len(x) > most:
+        chosen = np.random.default_rng(0).choice(len(x), most, replace=False)
+        x, y = x[chosen], y[chosen]
+    x_test, y_test = arrays(test)
+    if kind == "regression":
+        models = {"linear_regression": Ridge(alpha=1e-6), "nearest_neighbours": KNeighborsRegressor(5)}
+        found = {}
+        for name, model in models.items():
+            predicted = model.fit(x, y).predict(x_test)
+            found[f"baseline/{name}_r2"] = float(r2_score(y_test, predicted))
+            found[f"baseline/{name}_mse"] = float(mean_squared_error(y_test, predicted))
+        return found
+    classifiers = {
+        "logistic_regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)),
+        "nearest_neighbours": KNeighborsClassifier(5),
+    }
+    return {
+        f"baseline/{name}_accuracy": float(model.fit(x, y).score(x_test, y_test)) for name, model in classifiers.items()
+    }
