@@ -193,7 +193,7 @@ def _value(node: DictConfig, key: str) -> Any:
 
 
 def choice(cfg: Any, group: str) -> str:
-    return str(OmegaConf.select(OmegaConf.create(cfg) if isinstance(cfg, dict) else cfg, f"choices.{group}") or "?")
+    return str((cfg.get("choices") or {}).get(group, "?"))
 
 
 def settle_task(cfg: DictConfig, data: Any) -> None:
@@ -250,7 +250,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
 def check_pair(cfg: DictConfig) -> None:
     """Refuses a model or task that needs what the data set does not declare, before the data is read."""
     for group in ("task", "model"):
-        for value in OmegaConf.to_container(cfg[group], resolve=False).values():
+        for value in dict(OmegaConf.to_container(cfg[group], resolve=False)).values():  # type: ignore[arg-type]
             for key in re.findall(r"\$\{data\.(\w+)", str(value)):
                 if key not in cfg.data.keys():  # noqa: SIM118 - a missing value counts too
                     raise misfit(cfg, group, key)
@@ -267,8 +267,8 @@ def misfit(cfg: DictConfig, group: str, key: str) -> UserError:
 
 
 def _declared(name: str) -> list[str]:
-    node = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
-    return [str(key) for key in node.get("data", {})]
+    node: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
+    return [str(key) for key in node.get("data", {}).keys()]  # noqa: SIM118 - a missing value counts too
 
 
 def build_model(config: dict[str, Any], data: Any) -> nn.Module:

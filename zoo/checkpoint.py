@@ -216,8 +216,8 @@ def load_pretrained(model: nn.Module, source: str | Path) -> LoadReport:
     report.skipped = list(weights)
     if 2 * (len(report.loaded) + len(report.adapted)) < len(state):
         raise UserError(
-            f"{path} does not fit this model: only {len(report.loaded)} of its {len(state)} tensors are there under the "
-            "same name and size. Choose the model that the checkpoint was trained with."
+            f"{path} does not fit this model: only {len(report.loaded)} of its {len(state)} tensors are there under "
+            "the same name and size. Choose the model that the checkpoint was trained with."
         )
     model.load_state_dict(state)
     return report

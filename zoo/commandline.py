@@ -145,7 +145,8 @@ def guarded(command: Callable[[], Any]) -> int:
     try:
         status = command()
     except UserError as error:
-        message, cause = str(error), error
+        cause: BaseException = error
+        message = str(error)
     except (HydraException, OmegaConfBaseException) as error:
         message, cause = str(error.__cause__) if isinstance(error.__cause__, UserError) else explain(error), error
     except OSError as error:

@@ -1,8 +1,8 @@
 """A shorter training loop for the usual case: one optimizer, full precision, one device.
 
-Lightning's loop asks every callback, profiler and plugin at a dozen points of each step, most of which do nothing; for a
-small network that takes longer than the network itself. Here the same things happen in the same order, but only those
-hooks are called that somebody has written. Weights come out equal to the bit and callbacks are called alike
+Lightning's loop asks every callback, profiler and plugin at a dozen points of each step, most of which do nothing; for
+a small network that takes longer than the network itself. Here the same things happen in the same order, but only
+those hooks are called that somebody has written. Weights come out equal to the bit and callbacks are called alike
 (tests/test_loop.py). Whatever this loop does not know falls back to Lightning's own.
 """
 

@@ -48,12 +48,12 @@ def hebb_update(weight: Tensor, x: Tensor, y: Tensor, lr: float = 1.0) -> Tensor
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices and kernels, which weight decay shrinks, and vectors, which it spares.
+    """Trainable parameters in two groups: matrices and kernels, which decay shrinks, and vectors, which it spares.
 
     Biases and the gains of normalization layers have one axis or none; decaying them only takes freedom away.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim >= 2]},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]

@@ -39,8 +39,7 @@ def table(metrics: Mapping[str, Any]) -> str:
 def closing_lines(run_dir: str | Path) -> list[str]:
     """Where the run is, and how to look at it."""
     path = Path(run_dir)
-    relative = os.path.relpath(path)
-    shown = str(path) if relative.startswith("..") else relative
-    root = shown.split(os.sep)[0] if not os.path.isabs(shown) and os.sep in shown else shown
-    quoted = f'"{root}"' if " " in root else root
+    shown = path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
+    root = shown if shown.is_absolute() or len(shown.parts) < 2 else Path(shown.parts[0])
+    quoted = f'"{root}"' if " " in str(root) else root
     return [f"Run folder: {shown}", f"Look at it: tensorboard --logdir {quoted}"]

@@ -184,9 +184,7 @@ class RunCheckpoint(Checkpoint):
         self.write(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        # The best so far is worth keeping whatever went wrong; the newest weights only if they can be gone on with.
-        if self.waiting is not None and not (
-            isinstance(exception, UserError) and isinstance(exception.__cause__, OSError)
-        ):
+        # The best so far is worth keeping whatever went wrong, unless writing is what went wrong.
+        if self.waiting is not None and not isinstance(exception.__cause__, OSError):
             trainer.strategy.save_checkpoint(self.waiting, self.best)
             self.waiting = None

@@ -58,7 +58,8 @@ class Panels(Callback):
         self.config = config
 
     def writers(self, trainer: Trainer) -> list[Any]:
-        return [l.experiment for l in trainer.loggers if isinstance(l, TensorBoard)] if trainer.is_global_zero else []
+        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
+        return [board.experiment for board in boards] if trainer.is_global_zero else []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         writers = self.writers(trainer)

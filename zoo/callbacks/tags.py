@@ -5,10 +5,10 @@ TAGS = {
     "train/<metric>": "another value of the same training batch, for instance its accuracy",
     "val/<metric>": "mean over the whole validation part, after an epoch; x is the iteration",
     "test/<metric>": "the same over the test part, once, with the best checkpoint",
-    "by_epoch/train/<metric>": "mean over all training batches of an epoch; x is the epoch. The weights move while it is "
-    "taken and dropout is on, so in a young run it lags behind validation",
+    "by_epoch/train/<metric>": "mean over all training batches of an epoch; x is the epoch. The weights move while "
+    "it is taken and dropout is on, so in a young run it lags behind validation",
     "by_epoch/val/<metric>": "mean over the validation part; x is the epoch",
-    "by_epoch/gap/loss": "validation loss less training loss: when it grows while training loss falls, the model overfits",
+    "by_epoch/gap/loss": "validation loss less training loss; growing while training loss falls means overfitting",
     "by_epoch/progress/iteration": "finished iterations at the end of each epoch; x is the epoch",
     "progress/epoch": "finished epochs, with fractions: where an iteration stands",
     "progress/iteration": "finished iterations: one batch each",

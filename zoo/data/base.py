@@ -161,7 +161,7 @@ class Loaded:
         parts: data set of each part, `train` always, `val` and `test` where there are samples.
         facts: sizes that models and tasks are built from: num_features, num_classes, num_targets, image_shape, ...;
             for regression also target_mean and target_std, by which the targets in the batches were standardized.
-        preprocessing: plain containers from which new inputs are prepared in the same way (`zoo.data.images`, `zoo.data.table`).
+        preprocessing: plain containers from which new inputs are prepared alike (`zoo.data.images`, `zoo.data.table`).
         class_names: names of the K classes, or of the target columns.
         train_labels: (N,) labels of the training part, for class weights and baselines; None where there is no class.
         notes: what the user should know, a line each.

@@ -22,7 +22,7 @@ def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 def cross_entropy(
     logits: Tensor, targets: Tensor, *, class_weights: Tensor | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """-log softmax(logits)[target], mean over B (weighted mean where classes have weights). logits (B, K), targets (B,)."""
+    """-log softmax(logits)[target], mean over B, weighted where classes have weights. logits (B, K), targets (B,)."""
     return F.cross_entropy(logits, targets, weight=class_weights, label_smoothing=label_smoothing)
 
 

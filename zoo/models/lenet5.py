@@ -69,10 +69,10 @@ class LeNet5(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        # Xavier keeps the variance in both directions, without which the saturating 1998 net stays on its first plateau.
+        # Xavier keeps the variance in both directions; without it the saturating 1998 net stays on its first plateau.
         for layer in (self.c1, self.c3, self.c5, self.f6, self.output):
             nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) -> logits (B, K)."""

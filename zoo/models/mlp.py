@@ -15,6 +15,7 @@ Equal to: scikit-learn's MLPClassifier and a plain PyTorch loop (tests)
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -85,7 +86,7 @@ class MLP(nn.Module):
                     normalization=normalization,
                     normalize_after_activation=normalize_after_activation,
                 )
-                for before, after in zip(widths, widths[1:], strict=False)
+                for before, after in pairwise(widths)
             )
         )
         self.output = nn.Linear(widths[-1], out_features)
@@ -95,6 +96,7 @@ class MLP(nn.Module):
         # Keeps the variance of the activations from layer to layer: He for rectifiers, which drop half of it, Xavier
         # for the others. Biases start at 0, so no unit is favoured.
         for layer in self.hidden:
+            assert isinstance(layer, HiddenLayer)
             if activation in ("ReLU", "LeakyReLU", "GELU", "SiLU", "ELU"):
                 nn.init.kaiming_uniform_(layer.linear.weight, nonlinearity="relu")
             else:

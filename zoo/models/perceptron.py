@@ -11,7 +11,7 @@ The step has no useful derivative. We let gradients pass it unchanged (straight-
 
 Departures from the paper
 1. The fixed random association layer in front is left out: units see the input itself.
-2. K classes are K units, each trained to fire for its own class alone; the class is the unit with the largest net input.
+2. K classes are K units, each trained to fire for its own class alone; the largest net input names the class.
 
 Axes: B batch, F input features, K classes (1 unit for two classes)
 Trained by: classification, binary    Data: digits, xor, fashion_mnist    Equal to: scikit-learn's Perceptron (tests)

@@ -1,7 +1,7 @@
 """The base of every training algorithm: what is minimized, what is watched, and when it is averaged.
 
-A task knows a model by its call alone. It never logs from inside a training step: it keeps the newest values in `latest`
-and their epoch means in `means`, and the callbacks read them when it is time. That is what keeps a step cheap.
+A task knows a model by its call alone. It never logs from inside a training step: it keeps the newest values in
+`latest` and their epoch means in `means`, and the callbacks read them when it is time. That keeps a step cheap.
 """
 
 from abc import abstractmethod
@@ -118,7 +118,7 @@ class Task(LightningModule):
         if self.trainer.world_size > 1:
             if self.num_samples == 0:  # fewer samples left than processes: nothing to learn here, but all must step
                 self.latest = {}
-                loss = sum(p.sum() * 0.0 for p in self.model.parameters())
+                loss = torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0
             loss = loss * self._share()
         return loss
 

@@ -58,6 +58,10 @@ class Supervised(Task):
         super().__init__(model, **base)
         self.metrics = nn.ModuleDict({f"{stage}_": MetricCollection(metrics).clone() for stage in ("val", "test")})
 
+    def collection(self, stage: str) -> Any:
+        """The torchmetrics of "val" or "test"."""
+        return self.metrics[f"{stage}_"]
+
     def scores(self, batch: Any) -> tuple[Tensor, Tensor]:
         """(outputs, scores), each (B, K): what the loss compares, and what ranks the classes.
 
@@ -76,18 +80,18 @@ class Supervised(Task):
 
     def start(self, stage: str) -> None:
         super().start(stage)
-        self.metrics[f"{stage}_"].reset()
+        self.collection(stage).reset()
 
     def evaluate(self, stage: str, batch: Any) -> None:
         outputs, scores = self.scores(batch)
         self.means[stage].add(self.judge(outputs, scores, batch.targets), len(outputs))
-        self.metrics[f"{stage}_"].update(*self.for_metrics(scores, batch.targets))
+        self.collection(stage).update(*self.for_metrics(scores, batch.targets))
 
     def for_metrics(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return scores, targets
 
     def whole_set_metrics(self, stage: str) -> dict[str, float]:
-        computed = self.metrics[f"{stage}_"].compute()
+        computed = self.collection(stage).compute()
         return {name: float(value) for name, value in computed.items() if value.numel() == 1}
 
 
@@ -178,7 +182,7 @@ class Classification(Supervised):
     def show(self, batch: Any) -> dict[str, Any]:
         shown: dict[str, Any] = {}
         for stage in ("test", "val"):
-            collection = self.metrics[f"{stage}_"]
+            collection = self.collection(stage)
             if "confusion" in collection and collection["confusion"].update_called:
                 matrix = collection["confusion"].compute()
                 shown["confusion_matrix"] = pictures.confusion_matrix(matrix, self.class_names)
