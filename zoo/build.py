@@ -27,6 +27,7 @@ from zoo.checkpoint import find, load_pretrained, read
 from zoo.commandline import CONFIGS, options
 from zoo.errors import UserError
 from zoo.loop import use_lean_loop, why_not
+from zoo.settings import check_class_weights, check_settings
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +56,16 @@ class Run:
         self._collect()
 
     def test(self) -> None:
-        """Tests the best checkpoint, or the last weights where nothing chose a best one."""
+        """Tests the best checkpoint, or the last where nothing chose a best one."""
         if "test" not in self.data.prepare().parts:
             return
-        if self.checkpoint is not None and self.checkpoint.best.exists() and self.checkpoint.best_epoch is not None:
-            self.trainer.strategy.barrier("best checkpoint written")
-            self.task.load_state_dict(read(self.checkpoint.best)["state_dict"])
+        if self.checkpoint is not None:
+            self.trainer.strategy.barrier("checkpoints written")
+            best = read(self.checkpoint.best if self.checkpoint.best_epoch is not None else self.checkpoint.last)
+            self.task.load_state_dict(best["state_dict"])
+            self.results |= best["metrics"]  # training and validation of the epoch that is tested
         self._call(self.trainer.test, self.task, self.data, verbose=False)
-        self._collect()
+        self._collect("test/")
 
     def _call(self, function: Any, *arguments: Any, **options: Any) -> None:
         with warnings.catch_warnings():
@@ -72,9 +75,14 @@ class Run:
                 function(*arguments, **options)
             except MisconfigurationException as error:
                 raise UserError(f"The trainer refuses this: {error}") from error
+            except RuntimeError as error:
+                if not str(error).startswith("Early stopping conditioned on"):
+                    raise
+                raise UserError(f"callbacks.early_stopping.monitor: {error}") from error
 
-    def _collect(self) -> None:
-        self.results |= {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+    def _collect(self, prefix: str = "") -> None:
+        metrics = self.trainer.callback_metrics
+        self.results |= {name: float(value) for name, value in metrics.items() if name.startswith(prefix)}
 
     def metrics(self, status: str) -> dict[str, Any]:
         """The flat contents of `metrics.json`."""
@@ -117,6 +125,7 @@ def build(cfg: DictConfig) -> Run:
     """
     quiet_libraries()
     started = time.monotonic()
+    check_settings(cfg)
     threads = OmegaConf.select(cfg, "trainer.num_threads")
     if threads:
         torch.set_num_threads(int(threads))
@@ -159,11 +168,25 @@ def make(config: Any, group: str, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        reason = str(cause or error).strip().splitlines()
+        reason = [line for line in str(deepest(error)).splitlines() if line.strip()]
         target = config.get("_target_") if isinstance(config, (dict, DictConfig)) else None
         raise UserError(
             f"{group} ({target}) cannot be built: {reason[0] if reason else type(cause).__name__}"
         ) from error
+
+
+def deepest(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def named(target: str, key: str) -> Any:
+    """What a `_target_` names. Raises UserError where there is no such thing."""
+    try:
+        return get_object(target)
+    except Exception as error:
+        raise UserError(f"{key}._target_={target} is not there: {str(deepest(error)).splitlines()[0]}") from error
 
 
 def build_data(cfg: DictConfig) -> Any:
@@ -177,8 +200,8 @@ def build_data(cfg: DictConfig) -> Any:
     found = data.prepare().facts
     with open_dict(cfg):
         for key in FACTS:
-            declared = None if key not in cfg.data or OmegaConf.is_missing(cfg.data, key) else _value(cfg.data, key)
-            if declared is None and key in cfg.data and key not in found:
+            declared = None if key not in cfg.data else _value(cfg.data, key)  # ??? counts as not in it
+            if declared is None and key in cfg.data.keys() and key not in found:  # noqa: SIM118 - here it must count
                 del cfg.data[key]  # a regression has no num_classes, for instance
             elif declared is None and key in found:
                 cfg.data[key] = found[key]
@@ -204,7 +227,7 @@ def settle_task(cfg: DictConfig, data: Any) -> None:
             facts.get("kind", ""), "regression"
         )
         task = OmegaConf.load(CONFIGS / "task" / f"{name}.yaml")
-        for key, value in cfg.task.items():
+        for key, value in cfg.task.items_ex(resolve=False):  # num_outputs is still ???
             if key in task and value not in (None, "auto") and key not in ("_target_", "num_outputs"):
                 task[key] = value
         cfg.task = task
@@ -283,7 +306,7 @@ def build_model(config: dict[str, Any], data: Any) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UserError(f"model._target_={target} gives a {type(model).__name__}, not a torch.nn.Module.")
     config["model"] = settings
-    needs = getattr(get_object(config["optimizer"]["_target_"]), "needs", None)
+    needs = getattr(named(config["optimizer"]["_target_"], "optimizer"), "needs", None)
     if needs and not hasattr(model, needs):
         others = ", ".join(name for name in options("optimizer") if name != "perceptron")
         raise UserError(
@@ -346,6 +369,7 @@ def check_output(config: dict[str, Any], model: nn.Module, data: Any) -> None:
 
 
 def build_task(config: dict[str, Any], model: nn.Module, data: Any) -> Any:
+    check_class_weights(config["task"])
     settings = {key: value for key, value in config["task"].items() if key not in ("num_outputs", "head")}
     names = data.prepare().class_names
     parameters = inspect.signature(get_object(settings["_target_"])).parameters

@@ -1,9 +1,12 @@
 """From a run folder, a checkpoint or a .safetensors file to a plain network.
 
 A checkpoint carries its own configuration. Since building a network from a configuration calls whatever it names, only
-names under `zoo.` and a short list are allowed, at every depth, and they are checked before anything is built.
+what the zoo itself defines and a short list are allowed, at every depth, and they are checked before anything is built.
+A name is not enough: `zoo.commandline.os.system` begins with `zoo.` too, so each one is looked up where it is defined.
 """
 
+import importlib
+import inspect
 import json
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -18,6 +21,7 @@ from zoo.errors import UserError
 
 FORMAT_VERSION = 1
 ALLOWED = ("zoo.",)
+PURE = ("zoo.models.", "zoo.layers.", "zoo.losses.", "zoo.optim.", "zoo.scratch.")  # functions, too, not only classes
 ALLOWED_EXACTLY = ("torch.nn.ReLU", "torch.nn.Tanh", "torch.nn.Sigmoid", "torch.nn.GELU")
 
 
@@ -117,13 +121,39 @@ def check_targets(config: Any, allow: Iterable[str] = (), where: str = "model") 
 def _check_target(target: Any, allow: tuple[str, ...], where: str) -> None:
     name = str(target)
     plain = all(part.isidentifier() for part in name.split("."))
-    prefixes = ALLOWED + tuple(entry for entry in allow if entry.endswith("."))
-    if plain and (name.startswith(prefixes) or name in ALLOWED_EXACTLY or name in allow):
+    packages = tuple(entry for entry in allow if entry.endswith("."))
+    if plain and (name in ALLOWED_EXACTLY or name in allow):
+        return
+    if plain and name.startswith(ALLOWED + packages) and _is_defined_in(name, packages):
         return
     package = name.split(".")[0]
-    raise UserError(
-        f"The checkpoint's configuration was refused: {where} would call '{name}'. If you trust it, allow it by name, "
-        f"for instance load_model(..., allow=['{package}.'])."
+    advice = "" if package == "zoo" else (
+        f" If you trust it, allow it by name: allow={package}. for a script, load_model(..., allow=['{package}.'])."
+    )  # fmt: skip
+    raise UserError(f"The checkpoint's configuration was refused: {where} would call '{name}'.{advice}")
+
+
+def _is_defined_in(name: str, packages: tuple[str, ...]) -> bool:
+    """Whether `name` is a class of the zoo, a function of its pure rooms, or anything that `packages` define.
+
+    What a module has merely imported does not count. Raises UserError where there is no such module or name.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = vars(importlib.import_module(module)).get(attribute)
+    except ModuleNotFoundError as error:
+        if "is not a package" in str(error):
+            return False
+        raise UserError(f"The checkpoint needs '{name}', and there is no {error.name}; start where it lies.") from error
+    except Exception as error:  # whatever the user's own module does when it is imported
+        raise UserError(f"The checkpoint needs '{name}', which cannot be imported: {error}.") from error
+    if found is None:
+        raise UserError(f"The checkpoint needs '{name}', which is not there; was it written by another version?")
+    home = str(getattr(found, "__module__", ""))
+    if packages and f"{home}.".startswith(packages):
+        return inspect.isclass(found) or inspect.isfunction(found)
+    return (inspect.isclass(found) and home.startswith(ALLOWED)) or (
+        inspect.isfunction(found) and f"{home}.".startswith(PURE)
     )
 
 
@@ -134,11 +164,16 @@ def load_model(source: str | Path, allow: Sequence[str] = ()) -> nn.Module:
         source: run folder (its best), .ckpt or .safetensors file.
         allow: names that its configuration may call besides the zoo's own: a class, or a package with a dot at its end.
     """
-    checkpoint = read(source)
+    path = find(source)
+    return build_model(read(path), path, allow)
+
+
+def build_model(checkpoint: dict[str, Any], path: Path, allow: Sequence[str] = ()) -> nn.Module:
+    """The network of a checkpoint that was read from `path`; see `load_model`."""
     config = checkpoint.get("config")
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise UserError(
-            f"{find(source)} does not say which model it belongs to; build the model and use pretrained= on train.py."
+            f"{path} does not say which model it belongs to; build the model and use pretrained= on train.py."
         )
     check_targets(config["model"], allow)
     from hydra.errors import InstantiationException
@@ -147,12 +182,14 @@ def load_model(source: str | Path, allow: Sequence[str] = ()) -> nn.Module:
     try:
         model = instantiate(config["model"], _convert_="all")
     except InstantiationException as error:
-        raise UserError(f"The model of {find(source)} cannot be built: {str(error).splitlines()[0]}") from error
+        raise UserError(f"The model of {path} cannot be built: {str(error).splitlines()[0]}") from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"The model of {path} cannot be built: its configuration gives a {type(model).__name__}.")
     try:
         model.load_state_dict(model_weights(checkpoint))
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"The weights of {find(source)} do not fit its model: {first}") from error
+        raise UserError(f"The weights of {path} do not fit its model: {first}") from error
     return model.eval()
 
 

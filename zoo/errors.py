@@ -11,5 +11,7 @@ class UserError(Exception):
 def suggest(word: object, options: Iterable[object]) -> str:
     """The end of a message about an unknown `word`: a did-you-mean where one is near, then what there is."""
     names = sorted(str(option) for option in options)
-    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
-    return (f"; did you mean '{near[0]}'?" if near else ";") + f" There is: {', '.join(names) or 'nothing'}."
+    by_lower_case = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(word).lower(), by_lower_case, n=1, cutoff=0.6)
+    hint = f"; did you mean '{by_lower_case[near[0]]}'?" if near else "."
+    return f"{hint} There is: {', '.join(names) or 'nothing'}."

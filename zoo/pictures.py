@@ -32,7 +32,7 @@ def confusion_matrix(counts: Tensor, names: Sequence[str]) -> Figure:
     figure, axes = new_figure(side, side)
     axis = axes[0, 0]
     share = counts / counts.sum(1, keepdim=True).clamp(min=1)  # (K, K), rows sum to 1
-    axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
+    axis.imshow(share.numpy(), vmin=0, vmax=1, cmap="Blues")
     if size <= 20:
         for row in range(size):
             for column in range(size):
@@ -61,7 +61,7 @@ def captioned_images(images: Tensor, captions: Sequence[str], right: Tensor, *, 
         axis.axis("off")
     low = images.amin(dim=(1, 2, 3), keepdim=True)
     scale = (images.amax(dim=(1, 2, 3), keepdim=True) - low).clamp(min=1e-8)
-    shown = ((images - low) / scale).permute(0, 2, 3, 1)  # (N, H, W, C) in [0, 1]
+    shown = ((images - low) / scale).permute(0, 2, 3, 1).numpy()  # (N, H, W, C) in [0, 1]
     for axis, image, caption, ok in zip(axes.flat, shown, captions, right.tolist(), strict=False):
         axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray")
         axis.set_title(caption, fontsize=7, color=RIGHT if ok else WRONG)
@@ -73,7 +73,7 @@ def predicted_and_true(predicted: Tensor, true: Tensor) -> Figure:
     figure, axes = new_figure(4.5, 4.5)
     axis = axes[0, 0]
     predicted, true = predicted.detach().float().cpu(), true.float().cpu()
-    axis.scatter(true, predicted, s=8, alpha=0.6)
+    axis.scatter(true.numpy(), predicted.numpy(), s=8, alpha=0.6)
     ends = [float(torch.minimum(true.min(), predicted.min())), float(torch.maximum(true.max(), predicted.max()))]
     axis.plot(ends, ends, color="gray", linewidth=1)
     axis.set(xlabel="true", ylabel="predicted", title=f"{len(true)} samples")
@@ -106,8 +106,8 @@ def decision_regions(scores: Tensor, x: Tensor, labels: Tensor, extent: tuple[fl
     """
     figure, axes = new_figure(4.5, 4.5)
     axis = axes[0, 0]
-    axis.imshow(scores.float(), origin="lower", extent=extent, cmap="coolwarm", alpha=0.35, aspect="auto")
-    axis.scatter(x[:, 0], x[:, 1], c=labels, cmap="coolwarm", s=14, edgecolors="black", linewidths=0.4)
+    axis.imshow(scores.float().numpy(), origin="lower", extent=extent, cmap="coolwarm", alpha=0.35, aspect="auto")
+    axis.scatter(x[:, 0].numpy(), x[:, 1].numpy(), c=labels.numpy(), cmap="coolwarm", s=14, edgecolors="black", linewidths=0.4)
     axis.set(xlabel="x1", ylabel="x2")
     return figure
 

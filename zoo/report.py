@@ -11,11 +11,20 @@ ALWAYS = ("train/loss", "val/loss", "test/loss")
 
 def write_metrics(run_dir: str | Path, metrics: Mapping[str, Any]) -> Path:
     """Writes the flat `metrics.json` of a run, whole or not at all; losses that were not measured are null."""
-    path = Path(run_dir) / "metrics.json"
-    temporary = path.with_name(f".metrics.json.{os.getpid()}.tmp")
-    everything = dict.fromkeys(ALWAYS) | dict(metrics)
-    temporary.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    return write_json(Path(run_dir) / "metrics.json", dict.fromkeys(ALWAYS) | dict(metrics))
+
+
+def write_json(path: str | Path, values: Mapping[str, Any]) -> Path:
+    """Writes values as JSON beside the target and renames: a reader sees the old file or the new one."""
+    path = Path(path).expanduser()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        error.filename = str(path)  # not the name of the temporary file
+        raise
     return path
 
 
@@ -31,9 +40,14 @@ def table(metrics: Mapping[str, Any]) -> str:
     width = max([len(name) for name in rows] + [6])
     lines = ["".join([" " * width, *(f"{part:>12}" for part in parts)])]
     for metric, values in rows.items():
-        cells = (f"{values[part]:>12.4f}" if part in values else " " * 12 for part in parts)
+        cells = (f"{_short(values[part]):>12}" if part in values else " " * 12 for part in parts)
         lines.append("".join([f"{metric:<{width}}", *cells]).rstrip())
     return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    """Four decimals; six digits for a number so large that it would touch its neighbour."""
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.6g}"
 
 
 def closing_lines(run_dir: str | Path) -> list[str]:

@@ -8,11 +8,31 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from zoo.commandline import FINISHED
+from zoo.commandline import CONFIGS, FINISHED, prepare, register_resolvers
 from zoo.errors import UserError
 from zoo.report import closing_lines, table, write_metrics
 
 log = logging.getLogger("zoo")
+
+
+def configure(*overrides: str, run_dir: str | Path) -> DictConfig:
+    """The configuration that `python train.py <overrides>` would run, for notebooks and tests.
+
+    >>> run(configure("model=lenet5", "trainer.max_epochs=1", run_dir="outputs/example"))  # doctest: +SKIP
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        arguments = prepare([*overrides, f"run_dir={run_dir}"])
+        cfg = compose("train", overrides=arguments, return_hydra_config=True)
+    choices = {group: name for group, name in cfg.hydra.runtime.choices.items() if "hydra/" not in group}
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    cfg.choices = choices
+    return cfg
 
 
 def run(cfg: DictConfig) -> int:
@@ -50,6 +70,8 @@ def run(cfg: DictConfig) -> int:
             write_metrics(config["run_dir"], metrics)
         built.close(metrics)
     if zero:
+        if metrics["best_epoch"]:
+            log.info("\nBest of %d epochs by %s: %d", metrics["epoch"], built.task.monitor, metrics["best_epoch"])
         log.info("\n%s\n", table(metrics))
         for line in closing_lines(config["run_dir"]):
             log.info(line)

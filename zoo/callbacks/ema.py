@@ -13,5 +13,8 @@ class EMA(EMAWeightAveraging):
     def __init__(self, decay: float) -> None:
         super().__init__(decay=decay)
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Nothing: the weights in training stay as they are, so that a finished run can go on.
+
+        Checkpoints hold the average as `state_dict`, and the test runs on a checkpoint.
+        """

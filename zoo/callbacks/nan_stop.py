@@ -30,7 +30,7 @@ class NanStop(Callback):
         first = max(1, iteration - trainer.log_every_n_steps + 1)
         where = f"between iterations {first} and {iteration}" if waits else f"at iteration {iteration}"
         raise UserError(
-            f"The loss became {value} {where} (epoch {trainer.current_epoch + 1}). The checkpoint before it is kept. "
+            f"The loss became {value} {where} (epoch {trainer.current_epoch + 1}). What was saved before it is kept. "
             "Try a smaller optimizer.lr, trainer.gradient_clip_val=1, or look at the inputs with debug=anomaly."
         )
 

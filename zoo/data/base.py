@@ -7,7 +7,7 @@ Axes: N samples in a part, B batch
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -208,6 +208,16 @@ class DataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.fraction, self.num_workers, self.overfit = fraction, num_workers, overfit
         self.loaded: Loaded | None = None
+        self.earlier: dict[str, Any] | None = None
+        self.earlier_classes: list[str] = []
+
+    def prepare_as(self, preprocessing: dict[str, Any], class_names: Sequence[str] = ()) -> None:
+        """Prepares inputs and labels as an earlier run did, instead of fitting to the training part that is read.
+
+        Args:
+            preprocessing, class_names: of that run's `Loaded`.
+        """
+        self.earlier, self.earlier_classes, self.loaded = preprocessing, list(class_names), None
 
     @abstractmethod
     def load(self) -> Loaded:

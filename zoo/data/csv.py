@@ -22,6 +22,7 @@ from zoo.data.table import (
     Cell,
     Sheet,
     Table,
+    TablePreprocessing,
     class_name,
     is_missing,
     is_number_column,
@@ -94,12 +95,15 @@ def plain_numbers(cells: list[Cell], separator: str) -> list[Cell]:
     return [cell.replace(grouping, "").replace(",", ".") if style.fullmatch(cell) else cell for cell in map(str, cells)]
 
 
-def read_csv(path: str | Path, *, separator: str | None = None, encoding: str = "utf-8-sig") -> Sheet:
+def read_csv(
+    path: str | Path, *, separator: str | None = None, encoding: str = "utf-8-sig", min_columns: int = 2
+) -> Sheet:
     """Reads a file with a header row; cells are stripped texts, blank lines are left out.
 
     Args:
         path: `~` is expanded.
         separator: one character, or "comma", "semicolon", "tab"; None finds it in the header.
+        min_columns: 1 where a file need not have a target beside what is measured.
 
     Raises UserError for a file that is missing, empty, not text, ragged, or has a header with gaps or doubles.
     """
@@ -117,7 +121,7 @@ def read_csv(path: str | Path, *, separator: str | None = None, encoding: str = 
                 continue
             fields = [cell.strip() for cell in record]
             if not header:
-                header = checked_header(fields, source, separator)
+                header = checked_header(fields, source, separator, min_columns)
             elif len(fields) != len(header):
                 raise UserError(
                     f"{source}, row {row}: {len(header)} fields expected, as in the header, {len(fields)} found; "
@@ -134,8 +138,8 @@ def read_csv(path: str | Path, *, separator: str | None = None, encoding: str = 
     return Sheet(columns, rows, source)
 
 
-def checked_header(names: list[str], source: str, separator: str) -> list[str]:
-    if len(names) < 2:
+def checked_header(names: list[str], source: str, separator: str, min_columns: int) -> list[str]:
+    if len(names) < min_columns:
         raise UserError(
             f"{source} has a single column when split at {separator!r}; set data.separator to what it uses."
         )
@@ -242,12 +246,15 @@ class Csv(Table):
     def load(self) -> Loaded:
         notes: list[str] = []
         sheet = self.read(self.path, notes)
-        regression = find_regression(sheet, self.target) if self.kind == "auto" else self.kind == "regression"
-        if self.kind == "auto":
+        if self.earlier is not None:
+            regression = self.earlier["task"] == "regression"
+        else:
+            regression = find_regression(sheet, self.target) if self.kind == "auto" else self.kind == "regression"
+        if self.kind == "auto" and self.earlier is None:
             notes.append(f"The target '{self.target}' is {'a quantity: regression' if regression else 'a class'}.")
         if regression:
             sheet.numbers(self.target)  # names the first cell of the file that is no number
-        elif len({class_name(cell) for cell in sheet.columns[self.target]}) == len(sheet) > 1:
+        elif self.earlier is None and len({class_name(cell) for cell in sheet.columns[self.target]}) == len(sheet) > 1:
             raise UserError(f"{self.path}: every row has another class in '{self.target}'; choose another data.target.")
         parts = self.read_parts(sheet, regression, notes)
         names = [*self.useful(parts["train"], len(sheet), notes), self.target]
@@ -264,12 +271,7 @@ class Csv(Table):
         sheet = read_csv(path, separator=self.separator, encoding=self.encoding)
         if self.target not in sheet.columns:
             raise UserError(f"{path} has no column '{self.target}' (data.target){suggest(self.target, sheet.columns)}")
-        if self.target in self.ignore:
-            raise UserError(f"'{self.target}' is both data.target and in data.ignore; take it out of one.")
-        for name in self.ignore:
-            if name not in sheet.columns:
-                raise UserError(f"{path} has no column '{name}' (data.ignore){suggest(name, sheet.columns)}")
-        sheet = sheet.select([name for name in sheet.columns if name not in self.ignore])
+        sheet = sheet.select(self.kept(path, sheet))
         gaps = [(i, name) for name, cells in sheet.columns.items() for i, cell in enumerate(cells) if is_missing(cell)]
         if gaps and not self.impute:
             raise UserError(
@@ -282,6 +284,19 @@ class Csv(Table):
         if len(known) < len(sheet):
             notes.append(f"{path}: {len(sheet) - len(known)} rows without a target were dropped.")
         return sheet.take(known)
+
+    def kept(self, path: str, sheet: Sheet) -> list[str]:
+        """Names of the columns to look at: those that an earlier run looked at, else all but the ignored ones."""
+        if self.earlier is not None:
+            earlier = TablePreprocessing.from_dict(self.earlier)
+            earlier.check(sheet)
+            return [*(column.name for column in earlier.columns), self.target]
+        if self.target in self.ignore:
+            raise UserError(f"'{self.target}' is both data.target and in data.ignore; take it out of one.")
+        for name in self.ignore:
+            if name not in sheet.columns:
+                raise UserError(f"{path} has no column '{name}' (data.ignore){suggest(name, sheet.columns)}")
+        return [name for name in sheet.columns if name not in self.ignore]
 
     def read_parts(self, sheet: Sheet, regression: bool, notes: list[str]) -> dict[str, Sheet]:
         """Cuts the file; the test part is the second file where there is one."""
@@ -303,6 +318,8 @@ class Csv(Table):
     def useful(self, train: Sheet, num_rows: int, notes: list[str]) -> list[str]:
         """Names of the columns that are kept; the others are noted."""
         names = [name for name in train.columns if name != self.target]
+        if self.earlier is not None:
+            return names
         why = {name: why_useless(train, name, num_rows=num_rows, alone=len(names) == 1) for name in names}
         dropped = [f"Column {name!r} is left out: {reason}." for name, reason in why.items() if reason]
         if len(dropped) == len(names):

@@ -70,6 +70,16 @@ class Listing:
         files = [self.files[i] for i in indices]
         return Listing(files, self.labels[indices], self.parts[indices], self.class_names)
 
+    def relabel(self, class_names: list[str]) -> "Listing":
+        """The same files with the labels of an earlier run. Raises UserError for a class that it did not have."""
+        new = [name for name in self.class_names if name not in class_names]
+        if new:
+            raise UserError(
+                f"The model was not trained on the class folders {', '.join(new)}; it knows {', '.join(class_names)}."
+            )
+        place = np.array([class_names.index(name) for name in self.class_names], np.int64)
+        return Listing(self.files, place[self.labels], self.parts, class_names)
+
     def fingerprint(self, root: Path) -> str:
         """Of names and sizes: contents would have to be read for it, and a lazy data set is not."""
         names = "".join(f"{file.relative_to(root).as_posix()}\0{file.stat().st_size}\n" for file in self.files)
@@ -215,6 +225,8 @@ class ImageFolder(DataModule):
 
     def load(self) -> Loaded:
         listing = list_images(self.root)
+        if self.earlier_classes:
+            listing = listing.relabel(self.earlier_classes)
         notes: list[str] = []
         pixels = len(listing.files) * self.plain.channels * self.plain.height * self.plain.width
         images = empty(self.plain, len(listing.files)) if pixels <= self.in_memory_mb * 2**20 else None
@@ -223,7 +235,11 @@ class ImageFolder(DataModule):
             if len(good) < len(listing.files):
                 listing, images = listing.keep(good), None if images is None else images[good]
         split = self._split(listing, notes)
-        preprocessing = self._fit(listing, images, split["train"]) if self.normalize else self.plain
+        if self.earlier is not None:
+            preprocessing = ImagePreprocessing.from_dict(self.earlier)
+            preprocessing.check(torch.empty(0, self.plain.channels, self.plain.height, self.plain.width))
+        else:
+            preprocessing = self._fit(listing, images, split["train"]) if self.normalize else self.plain
         labels = torch.from_numpy(listing.labels)
         whole: InMemory | LazyImages = (
             LazyImages(preprocessing, listing.files, labels)

@@ -79,6 +79,14 @@ class ImagePreprocessing:
         scale, shift = (values.to(images.device) for values in self._scale_and_shift)
         return images.to(torch.float32, copy=True).mul_(scale).sub_(shift)
 
+    def check(self, images: Tensor) -> None:
+        """Raises UserError where images (N, C, H, W) are not of this size."""
+        if tuple(images.shape[1:]) != (self.channels, self.height, self.width):
+            raise UserError(
+                f"The images are {'x'.join(map(str, images.shape[1:]))} (channels x height x width), and the model was "
+                f"trained on {self.channels}x{self.height}x{self.width}; leave data.image_size as it was."
+            )
+
     def batch(self, images: Tensor, labels: Tensor) -> ImageBatch:
         return ImageBatch(self(images), labels)
 
@@ -234,8 +242,13 @@ class Images(DataModule):
         parts = {name: (resize(part[0], self.image_size), part[1]) for name, part in self.cut(source).items()}
         images, labels = parts["train"]
         preprocessing = (
-            ImagePreprocessing.fit(images) if self.normalize else ImagePreprocessing.plain(*images.shape[1:])
+            ImagePreprocessing.from_dict(self.earlier)
+            if self.earlier is not None
+            else ImagePreprocessing.fit(images)
+            if self.normalize
+            else ImagePreprocessing.plain(*images.shape[1:])
         )
+        preprocessing.check(images)
         return Loaded(
             parts={name: InMemory(preprocessing.batch, *part) for name, part in parts.items()},
             facts=image_facts(preprocessing, labels, len(self.class_names)),

@@ -214,17 +214,21 @@ class TablePreprocessing:
         """Names of the F features."""
         return [feature for column in self.columns for feature in column.features]
 
-    def encode(self, sheet: Sheet) -> tuple[Tensor, list[str]]:
-        """Features (N, F) float32, and notes; columns are found by name, others are left alone.
-
-        Raises UserError where a column is not there, or a cell does not fit its column.
-        """
+    def check(self, sheet: Sheet) -> None:
+        """Raises UserError where a column that the model sees is not there."""
         absent = [repr(column.name) for column in self.columns if column.name not in sheet.columns]
         if absent:
             raise UserError(
                 f"{sheet.source} lacks what the model was trained on: {', '.join(absent)}. It has: "
                 f"{', '.join(sheet.columns)}."
             )
+
+    def encode(self, sheet: Sheet) -> tuple[Tensor, list[str]]:
+        """Features (N, F) float32, and notes; columns are found by name, others are left alone.
+
+        Raises UserError where a column is not there, or a cell does not fit its column.
+        """
+        self.check(sheet)
         encoded = [column.encode(sheet) for column in self.columns]
         x = np.concatenate([block for block, _ in encoded], axis=1)  # (N, F)
         return torch.from_numpy(x.astype(np.float32)), [note for _, notes in encoded for note in notes]
@@ -279,11 +283,17 @@ class Table(DataModule):
         impute: bool = False,
         notes: Sequence[str] = (),
     ) -> Loaded:
-        """Fits the preprocessing to the training part and encodes all parts with it."""
-        fitted = TablePreprocessing.fit(parts["train"], target=target, regression=regression, impute=impute)
+        """Fits the preprocessing to the training part (or takes an earlier run's) and encodes all parts with it."""
+        fitted = (
+            TablePreprocessing.fit(parts["train"], target=target, regression=regression, impute=impute)
+            if self.earlier is None
+            else TablePreprocessing.from_dict(self.earlier)
+        )
         data, said, digest = {}, list(notes), hashlib.sha256()
         scale: dict[str, list[float]] = {}
-        if regression:
+        if regression and self.earlier is not None:
+            scale = {"target_mean": self.earlier["target_mean"], "target_std": self.earlier["target_std"]}
+        elif regression:
             # A net starts with outputs near 0 and of size 1; so do its targets, in units of the training part's spread.
             values = fitted.encode_target(parts["train"]).double()
             spread = values.std(0, correction=0)

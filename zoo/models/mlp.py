@@ -43,7 +43,7 @@ class HiddenLayer(nn.Sequential):
         self.activation = activation_by_name(activation)
         if normalization and normalize_after_activation:
             self.normalization = normalization_by_name(normalization, out_features)
-        if dropout > 0:
+        if dropout:
             self.dropout = nn.Dropout(dropout)
 
 

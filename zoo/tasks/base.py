@@ -4,6 +4,7 @@ A task knows a model by its call alone. It never logs from inside a training ste
 `latest` and their epoch means in `means`, and the callbacks read them when it is time. That keeps a step cheap.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -101,11 +102,22 @@ class Task(LightningModule):
             optimizer = build_optimizer(self.build_optimizer, self.model)
             if self.build_scheduler is None:
                 return optimizer
-            total = int(self.trainer.estimated_stepping_batches)
-            per_epoch = max(1, total // max(1, self.trainer.max_epochs or 1))
-            return {"optimizer": optimizer, "lr_scheduler": self.build_scheduler(optimizer, total, per_epoch)}
-        except (ValueError, TypeError, ZeroDivisionError) as error:
+            return {"optimizer": optimizer, "lr_scheduler": self.build_scheduler(optimizer, *self.planned_updates())}
+        except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
             raise UserError(f"The optimizer or its schedule refuses its settings: {error}") from error
+
+    def planned_updates(self) -> tuple[int, int]:
+        """Updates of the whole run, and of one epoch.
+
+        Lightning's `estimated_stepping_batches` would open the loaders before a checkpoint is read, and a resumed epoch
+        would then start from its first batch.
+        """
+        trainer = self.trainer
+        batches, limit = len(trainer.datamodule.train_dataloader()), trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
+        total = per_epoch * trainer.max_epochs if (trainer.max_epochs or -1) > 0 else trainer.max_steps
+        return (min(total, trainer.max_steps) if trainer.max_steps > 0 else total), per_epoch
 
     def on_train_epoch_start(self) -> None:
         self.means["train"].reset()

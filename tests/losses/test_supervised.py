@@ -1,0 +1,164 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zoo.losses import supervised
+
+SIZES = [(1, 2), (7, 3), (64, 10)]
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return 2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def labels(num_samples: int, num_classes: int) -> Tensor:
+    return torch.randint(num_classes, (num_samples,), generator=torch.Generator().manual_seed(1))
+
+
+def assert_same(outputs: Tensor, *functions: Callable[[Tensor], Tensor]) -> None:
+    """All functions have the value and the gradient of the first."""
+    found = []
+    for function in functions:
+        leaf = outputs.clone().requires_grad_()
+        value = function(leaf)
+        assert value.shape == ()
+        value.backward()
+        assert leaf.grad is not None
+        found.append((value.detach(), leaf.grad))
+    for value, gradient in found[1:]:
+        torch.testing.assert_close(value, found[0][0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(gradient, found[0][1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("num_samples", "num_classes"), SIZES)
+def test_cross_entropy_is_the_mean_negative_log_of_the_right_softmax(num_samples, num_classes):
+    logits, y = randn(num_samples, num_classes), labels(num_samples, num_classes)
+
+    def formula(a: Tensor) -> Tensor:
+        p = a.exp() / a.exp().sum(1, keepdim=True)
+        return -torch.stack([p[i, k].log() for i, k in enumerate(y)]).sum() / num_samples
+
+    assert_same(logits, lambda a: supervised.cross_entropy(a, y), formula, lambda a: F.cross_entropy(a, y))
+
+
+@pytest.mark.parametrize(("num_samples", "num_classes"), SIZES)
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+def test_label_smoothing_spreads_its_share_over_all_classes(num_samples, num_classes, smoothing):
+    logits, y = randn(num_samples, num_classes), labels(num_samples, num_classes)
+    wanted = (1 - smoothing) * F.one_hot(y, num_classes) + smoothing / num_classes
+    assert_same(
+        logits,
+        lambda a: supervised.cross_entropy(a, y, label_smoothing=smoothing),
+        lambda a: -(wanted * a.log_softmax(1)).sum(1).mean(),
+    )
+
+
+@pytest.mark.parametrize(("num_samples", "num_classes"), SIZES)
+def test_class_weights_weight_the_mean_over_samples(num_samples, num_classes):
+    logits, y = randn(num_samples, num_classes), labels(num_samples, num_classes)
+    weights = torch.arange(1, num_classes + 1).double()
+
+    def formula(a: Tensor) -> Tensor:
+        return -sum(weights[k] * a.log_softmax(1)[i, k] for i, k in enumerate(y)) / weights[y].sum()
+
+    assert_same(logits, lambda a: supervised.cross_entropy(a, y, class_weights=weights), formula)
+
+
+@pytest.mark.parametrize(("num_samples", "num_labels"), [(1, 1), (7, 1), (1, 4), (16, 4)])
+def test_binary_cross_entropy_is_the_mean_over_samples_and_labels(num_samples, num_labels):
+    logits, y = randn(num_samples, num_labels), labels(num_samples * num_labels, 2).reshape(num_samples, num_labels)
+    targets = y[:, 0] if num_labels == 1 else y.double()  # (B,) with one output, (B, K) with several
+
+    def formula(a: Tensor) -> Tensor:
+        s = 1 / (1 + (-a).exp())
+        return (-y * s.log() - (1 - y) * (1 - s).log()).sum() / (num_samples * num_labels)
+
+    assert_same(
+        logits,
+        lambda a: supervised.binary_cross_entropy(a, targets),
+        formula,
+        lambda a: F.binary_cross_entropy_with_logits(a, y.double()),
+    )
+
+
+@pytest.mark.parametrize("num_samples", [1, 9])
+def test_one_logit_for_two_classes_equals_softmax_over_0_and_that_logit(num_samples):
+    logits, y = randn(num_samples, 1), labels(num_samples, 2)
+    weights = torch.tensor([1.0, 5.0], dtype=torch.float64)
+    for options in ({}, {"class_weights": weights}):
+        assert_same(
+            logits,
+            lambda a, o=options: supervised.binary_cross_entropy(a, y, **o),
+            lambda a, o=options: supervised.cross_entropy(torch.cat([torch.zeros_like(a), a], 1), y, **o),
+        )
+
+
+def test_binary_cross_entropy_is_finite_where_the_sigmoid_is_0_or_1():
+    logits = torch.tensor([[1000.0], [-1000.0]])
+    assert supervised.binary_cross_entropy(logits, torch.tensor([0, 1])).item() == 1000
+    assert supervised.binary_cross_entropy(logits, torch.tensor([1, 0])).item() == 0
+
+
+@pytest.mark.parametrize(("num_samples", "num_classes"), [(1, 3), (8, 10)])
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_half_squared_error_compares_with_one_hot_vectors(num_samples, num_classes, one_hot):
+    outputs, y = randn(num_samples, num_classes), labels(num_samples, num_classes)
+    wanted = F.one_hot(y, num_classes).double()
+    assert_same(
+        outputs,
+        lambda a: supervised.half_squared_error(a, wanted if one_hot else y),
+        lambda a: sum(0.5 * (a[i, k] - wanted[i, k]) ** 2 for i in range(num_samples) for k in range(num_classes))
+        / num_samples,
+        lambda a: 0.5 * num_classes * F.mse_loss(a, wanted),
+    )
+
+
+@pytest.mark.parametrize("num_samples", [1, 5])
+def test_half_squared_error_of_one_output_takes_0_and_1_as_they_are(num_samples):
+    outputs, y = randn(num_samples, 1), labels(num_samples, 2)
+    expected = sum(0.5 * (a - t) ** 2 for a, t in zip(outputs[:, 0], y, strict=True)) / num_samples
+    torch.testing.assert_close(supervised.half_squared_error(outputs, y), expected)
+
+
+def test_the_gradient_of_half_squared_error_is_the_difference():
+    outputs, y = randn(1, 4).requires_grad_(), torch.tensor([2])
+    supervised.half_squared_error(outputs, y).backward()
+    assert torch.equal(outputs.grad, (outputs - F.one_hot(y, 4)).detach())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 1), (5, 3)])
+def test_squared_and_absolute_error_are_means_over_samples_and_columns(shape):
+    outputs, y = randn(*shape), randn(*shape, seed=1)
+    cells = [(i, k) for i in range(shape[0]) for k in range(shape[1])]
+    assert_same(
+        outputs,
+        lambda a: supervised.mean_squared_error(a, y),
+        lambda a: sum((a[c] - y[c]) ** 2 for c in cells) / len(cells),
+        lambda a: F.mse_loss(a, y),
+    )
+    assert_same(
+        outputs,
+        lambda a: supervised.mean_absolute_error(a, y),
+        lambda a: sum((a[c] - y[c]).abs() for c in cells) / len(cells),
+        lambda a: F.l1_loss(a, y),
+    )
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0, 3.0])
+def test_huber_is_squared_within_delta_and_linear_beyond(delta):
+    outputs, y = randn(40, 2), randn(40, 2, seed=1)
+
+    def formula(a: Tensor) -> Tensor:
+        error = (a - y).abs()
+        return torch.where(error <= delta, 0.5 * error**2, delta * (error - 0.5 * delta)).mean()
+
+    assert 0 < ((outputs - y).abs() <= delta).sum() < 80
+    assert_same(
+        outputs,
+        lambda a: supervised.huber(a, y, delta=delta),
+        formula,
+        lambda a: F.huber_loss(a, y, delta=delta),
+    )

@@ -1,0 +1,56 @@
+"""Every choice composes, alone and as the whole run it stands for."""
+
+import re
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from zoo.commandline import CONFIGS, options
+from zoo.provenance import targets
+from zoo.run import configure
+
+GROUPS = ("task", "data", "model", "optimizer", "scheduler", "finetune", "trainer", "logger", "debug", "experiment")
+CHOICES = [(group, name) for group in GROUPS for name in options(group) if (group, name) != ("model", "custom")]
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES, ids=lambda value: value)
+def test_every_choice_composes_and_names_things_that_exist(group, name, tmp_path):
+    cfg = configure(f"{group}={name}", run_dir=tmp_path)
+    assert cfg.choices[group] == name
+    for target in targets(OmegaConf.to_container(cfg, resolve=False)):
+        if target not in ("auto", "null"):
+            assert callable(get_object(target)), target
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_a_recipe_has_a_published_number_with_a_source(name, tmp_path):
+    cfg = configure(f"experiment={name}", run_dir=tmp_path)
+    assert {"metric", "value", "source", "note"} <= set(cfg.published)
+    text = (CONFIGS / "experiment" / f"{name}.yaml").read_text()
+    assert f"python train.py experiment={name}" in text
+    assert re.search(r"^# Published: ", text, re.MULTILINE)
+
+
+def test_the_command_line_wins_over_experiment_model_and_data(tmp_path):
+    for order in (1, -1):
+        arguments = ["experiment=lenet5_mnist", "trainer.max_epochs=3", "optimizer=adamw", "data=digits"][::order]
+        cfg = configure(*arguments, run_dir=tmp_path)
+        assert cfg.trainer.max_epochs == 3
+        assert cfg.optimizer._target_ == "torch.optim.AdamW"
+        assert cfg.choices.data == "digits"
+        assert cfg.model.activation == "ReLU"  # still the recipe's
+
+
+def test_a_model_brings_the_optimizer_that_it_needs(tmp_path):
+    assert configure("model=perceptron", run_dir=tmp_path).optimizer._target_ == "zoo.optim.PerceptronRule"
+
+
+def test_a_data_set_brings_the_task_that_its_labels_allow(tmp_path):
+    assert configure("data=diabetes", run_dir=tmp_path).choices.task == "regression"
+    assert configure("data=xor", run_dir=tmp_path).choices.task == "binary"
+
+
+def test_two_runs_never_share_a_folder():
+    text = (CONFIGS / "train.yaml").read_text()
+    assert "%f" in text, "microseconds"

@@ -1,0 +1,132 @@
+"""The rules of the house: who may import whom, how yaml files read, how long things may be."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from zoo.commandline import CONFIGS
+
+ROOT = Path(__file__).parent.parent
+ZOO = ROOT / "zoo"
+FILES = sorted(path for path in ZOO.rglob("*.py") if path.name != "__init__.py")
+YAMLS = sorted(CONFIGS.rglob("*.yaml"))
+
+EVERYWHERE = {"errors"}
+# room: (rooms of this project, packages from outside); numpy and the standard library may go anywhere.
+MAY_IMPORT = {
+    "errors": (set(), set()),
+    "batches": (set(), {"torch"}),
+    "layers": (set(), {"torch"}),
+    "losses": (set(), {"torch"}),
+    "optim": (set(), {"torch"}),
+    "scratch": (set(), {"torch"}),
+    "pictures": (set(), {"torch", "matplotlib"}),
+    "metrics": (set(), {"torch", "torchmetrics", "sklearn", "scipy"}),
+    "models": ({"layers"}, {"torch"}),
+    "data": ({"batches"}, {"torch", "torchvision", "lightning", "sklearn", "PIL"}),
+    "tasks": ({"batches", "losses", "metrics", "optim", "pictures"}, {"torch", "lightning", "torchmetrics"}),
+    "callbacks": (
+        {"batches", "layers", "scratch", "optim", "pictures"},
+        {"torch", "lightning", "tensorboard", "tqdm", "yaml"},
+    ),
+    "checkpoint": (set(), {"torch", "safetensors", "hydra"}),
+    "loop": (set(), {"torch", "lightning"}),
+    "launch": (set(), {"torch"}),
+    "report": (set(), set()),
+    "commandline": (set(), {"hydra", "omegaconf"}),
+    "provenance": (set(), {"hydra", "omegaconf"}),
+    # The trunk: what puts the rooms together.
+    "build": ({"checkpoint", "commandline", "callbacks", "loop"}, {"torch", "lightning", "hydra", "omegaconf"}),
+    "predict": ({"checkpoint", "data", "batches"}, {"torch", "PIL"}),
+    "run": ({"build", "commandline", "metrics", "report", "checkpoint"}, {"hydra", "omegaconf"}),
+}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ZOO).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of everything that a file imports, wherever it does so."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide where a thing comes from"
+            names |= {
+                f"{node.module}.{alias.name}" if node.module == "zoo" else str(node.module) for alias in node.names
+            }
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_imports_only_what_its_room_may(path):
+    ours, theirs = MAY_IMPORT[room(path)]
+    for name in imports(path):
+        package, *rest = name.split(".")
+        if package == "zoo":
+            assert rest[0] in ours | EVERYWHERE | {room(path)}, f"{path.name} may not import {name}"
+        else:
+            assert package in theirs | {"numpy"} | sys.stdlib_module_names, f"{path.name} may not import {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ZOO / "models").glob("[!_]*.py")), ids=lambda p: p.stem)
+def test_model_files_do_not_import_one_another(path):
+    assert not [name for name in imports(path) if name.startswith("zoo.models")]
+
+
+def test_packages_re_export_nothing():
+    assert all(path.read_text() == "" for path in ZOO.rglob("__init__.py"))
+
+
+def test_the_command_line_does_not_import_torch():
+    import subprocess
+
+    code = "import sys, train; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda p: str(p.relative_to(CONFIGS)))
+def test_every_yaml_says_what_it_is_and_shows_a_command(path):
+    comments = [line for line in path.read_text(encoding="utf-8").splitlines()[:4] if line.startswith("#")]
+    comments = [line for line in comments if "@package" not in line]
+    assert comments, "the first comment line says what it is"
+    assert "python " in " ".join(comments), "and shows a command"
+    assert len(path.read_text().splitlines()) <= 45
+    yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_stay_readable_in_one_piece(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), "a file says what it is for"
+    assert len(path.read_text().splitlines()) <= (250 if room(path) == "models" else 420)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            docstring = ast.get_docstring(node, clean=False) or ""
+            length = node.end_lineno - node.lineno + 1 - docstring.count("\n")
+            assert length <= (25 if node.name == "forward" else 60), f"{node.name} has {length} lines"
+
+
+def test_train_py_stays_short():
+    assert len((ROOT / "train.py").read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize("path", sorted((ZOO / "models").glob("[!_]*.py")), ids=lambda p: p.stem)
+def test_a_model_file_names_its_source_its_departures_and_its_axes(path):
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    assert re.search(r"\b(19|20)\d\d\b", text), "the paper's year"
+    assert "Departures from the paper" in text
+    assert re.search(r"^Axes: ", text, re.MULTILINE)
+    assert re.search(r"^Trained by: .*Data: ", text, re.MULTILINE)
+    assert re.search(r"Equal to: .*\(tests\)", text)
+
+
+def test_nothing_speaks_of_one_machine():
+    for path in [*FILES, *YAMLS, ROOT / "train.py", *sorted((ROOT / "scripts").glob("*.py"))]:
+        assert not re.search(r"/work/|/home/|/root/", path.read_text(encoding="utf-8")), path

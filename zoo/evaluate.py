@@ -1,0 +1,166 @@
+"""A checkpoint judged again, on the data of its run or on other data, from what the checkpoint itself says.
+
+Inputs and labels are prepared as the run prepared them, so other data is seen with the eyes of the trained model.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from torch import nn
+
+from zoo.build import FACTS, build_task, make, quiet_libraries
+from zoo.checkpoint import build_model, check_targets, find, read
+from zoo.data.base import PARTS, DataModule, Loader
+from zoo.errors import UserError, suggest
+
+TRAINER_SETTINGS = ("precision", "deterministic", "limit_test_batches")
+SPLIT_SETTINGS = ("seed", "shares", "val_size", "fraction", "overfit")  # what decides which samples a part has
+
+
+@dataclass
+class Evaluation:
+    """What came out.
+
+    Args:
+        metrics: `<part>/<metric>` for the part that was judged.
+        title: one line on checkpoint, part and number of samples.
+        notes: what the user should know, a line each.
+    """
+
+    metrics: dict[str, float]
+    title: str
+    notes: list[str] = field(default_factory=list)
+
+
+class Chain:
+    """The batches of several loaders, one after another."""
+
+    def __init__(self, loaders: Sequence[Loader]) -> None:
+        self.loaders = loaders
+
+    def __len__(self) -> int:
+        return sum(map(len, self.loaders))
+
+    def __iter__(self) -> Iterator[Any]:
+        for loader in self.loaders:
+            yield from loader
+
+
+def evaluate(
+    source: str, part: str | None = None, settings: Mapping[str, Any] | None = None, allow: Sequence[str] = ()
+) -> Evaluation:
+    """The metrics of a checkpoint, equal to those that its run wrote where data and machine are the same.
+
+    Args:
+        source: run folder (its best), or .ckpt.
+        part: "train", "val", "test" or "all" (every sample that is read). Left out, it is "test", and "all" where
+            `settings` name another file or folder, of which the run has seen nothing.
+        settings: changes to the data's own settings, by key.
+        allow: see `zoo.checkpoint.load_model`.
+
+    Raises:
+        UserError: one line on what is missing, refused or does not fit.
+    """
+    settings = dict(settings or {})
+    path = find(source)
+    checkpoint = read(path)
+    part = part or ("all" if {"path", "root"} & set(settings) else "test")
+    if part not in (*PARTS, "all"):
+        raise UserError(f"There is no part '{part}'{suggest(part, (*PARTS, 'all'))}")
+    if not isinstance(checkpoint.get("preprocessing"), dict):
+        raise UserError(f"{path} does not say how its data was prepared; only checkpoints of train.py can be evaluated.")
+    model = build_model(checkpoint, path, allow)
+    config = checkpoint["config"]
+    for group in ("data", "task", "optimizer"):
+        check_targets(config.get(group), ["torch.optim.", *allow], group)
+    quiet_libraries()
+    prepare_torch(config)
+    data = build_data(checkpoint, settings)
+    task = rebuild_task(checkpoint, model, data)
+    loaders = [data.loader(name) for name in (PARTS if part == "all" else [part]) if name in data.prepare().parts]
+    if not loaders:
+        data.part(part)  # says which parts there are
+    metrics = judge(task, Chain(loaders), config)
+    num_samples = sum(len(loader.dataset) for loader in loaders)  # type: ignore[arg-type]
+    named = {f"{part}/{name.removeprefix('test/')}": value for name, value in metrics.items()}
+    epoch = f" (epoch {checkpoint['epoch'] + 1})" if isinstance(checkpoint.get("epoch"), int) else ""
+    whole = {"all": "all data"}.get(part, f"{part} part")
+    return Evaluation(named, f"{path}{epoch}, {whole}: {num_samples} samples", changes(checkpoint, data, settings))
+
+
+def prepare_torch(config: Mapping[str, Any]) -> None:
+    """Seed and threads of the run; sums come out in another order on another number of threads."""
+    threads = (config.get("trainer") or {}).get("num_threads")
+    if isinstance(threads, int) and threads > 0:
+        torch.set_num_threads(threads)
+    seed_everything(int(config.get("seed") or 0), workers=True, verbose=False)
+
+
+def build_data(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> DataModule:
+    """The data of the checkpoint's configuration with `settings` changed, read and prepared as its run did."""
+    config = checkpoint["config"]["data"]
+    own = {key: value for key, value in config.items() if key not in FACTS}
+    keys = [key for key in own if not key.startswith("_")]
+    for key in settings:
+        if key not in keys:
+            raise UserError(f"There is no key 'data.{key}'{suggest(key, keys)}")
+    if "path" in settings and "test_path" in own:
+        own["test_path"] = None  # the test file of the run says nothing about another file
+    data = make(own | dict(settings), "data")
+    if not isinstance(data, DataModule):
+        raise UserError(f"The configuration's data is a {type(data).__name__}, not a data set.")
+    data.prepare_as(checkpoint["preprocessing"], checkpoint.get("classes") or ())
+    found = data.prepare().facts
+    for key in FACTS:
+        if key in config and key in found and config[key] != found[key]:
+            raise UserError(f"The data has {key}={found[key]}, and the model was trained on {key}={config[key]}.")
+    return data
+
+
+def rebuild_task(checkpoint: Mapping[str, Any], model: nn.Module, data: DataModule) -> Any:
+    # Nothing is trained, so neither optimizer nor schedule is built.
+    task = build_task(checkpoint["config"] | {"optimizer": {}, "scheduler": None}, model, data)
+    if any(name.startswith("model.") for name in checkpoint["state_dict"]):
+        try:
+            task.load_state_dict(checkpoint["state_dict"])  # a task may have weights beside those of the model
+        except RuntimeError as error:
+            raise UserError(f"The weights do not fit the task: {str(error).splitlines()[-1].strip()}") from error
+    return task
+
+
+def judge(task: Any, batches: Chain, config: Mapping[str, Any]) -> dict[str, float]:
+    """Runs the task's test over the batches, on the run's kind of device where this machine has one."""
+    trainer_config = config.get("trainer") or {}
+    settings = {key: trainer_config[key] for key in TRAINER_SETTINGS if isinstance(trainer_config.get(key), int | str | float)}
+    accelerator = "cpu" if trainer_config.get("accelerator") == "cpu" else "auto"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning\..*")
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            **settings,
+        )
+        trainer.test(task, batches, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def changes(checkpoint: Mapping[str, Any], data: DataModule, settings: Mapping[str, Any]) -> list[str]:
+    """One line where the data is not that of the run, and what the data set itself has to say."""
+    notes = list(data.prepare().notes)
+    then, now = checkpoint.get("data_fingerprint"), data.prepare().fingerprint
+    split = [f"data.{key}" for key in SPLIT_SETTINGS if key in settings]
+    if then and then != now:
+        notes.insert(0, f"Note: the data is not what this model was trained on (fingerprint {then} then, {now} now).")
+    elif split:
+        notes.insert(0, f"Note: {', '.join(split)} cuts other parts than training did; they may hold training samples.")
+    return notes

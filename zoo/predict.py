@@ -1,0 +1,243 @@
+"""What a trained model says of new pictures and table rows; its checkpoint alone suffices.
+
+    predictor = load("outputs/.../")
+    for answer in predictor.answers("photos/"):
+        print(answer.source, answer.ranked[0])
+
+A checkpoint holds the configuration, the names of the classes, and how inputs were prepared. Inputs are read and
+answered a chunk at a time, so that memory does not grow with their number.
+
+Axes: B inputs in a chunk, K classes, labels or target columns
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.checkpoint import build_model, find, read
+from zoo.errors import UserError
+
+CHUNK = 64  # inputs that are in memory at a time
+TABLE_ENDINGS = (".csv", ".tsv", ".txt")
+PROBABILISTIC = ("cross_entropy", "binary_cross_entropy")  # losses after which softmax and sigmoid are probabilities
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one input.
+
+    Args:
+        source: the file, or the file and row.
+        ranked: (label, probability or score), the best first; for regression (target, value in its own units).
+    """
+
+    source: str
+    ranked: list[tuple[str, float]]
+
+
+@dataclass
+class Inputs:
+    """Inputs that wait to be read.
+
+    Args:
+        total: how many there are.
+        chunks: (sources, prepared inputs (B, ...)) a chunk at a time.
+        unreadable: one line for each input that could not be read, filled while the chunks are read.
+        notes: what the user should know, a line each.
+    """
+
+    total: int
+    chunks: Iterable[tuple[list[str], Tensor]]
+    unreadable: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Predictor:
+    """A trained model with what is needed to use it.
+
+    Args:
+        model: inputs (B, ...) -> (B, K), in evaluation mode.
+        kind: "multiclass", "binary", "multilabel" or "regression".
+        measure: what the numbers are: "probability", "score" or "value".
+        names: of the K classes (2 for one logit), labels or target columns.
+        preprocessing: of the checkpoint.
+        data: settings of the data that it was trained on.
+    """
+
+    model: nn.Module
+    kind: str
+    measure: str
+    names: list[str]
+    preprocessing: dict[str, Any]
+    data: dict[str, Any]
+
+    def describe(self) -> str:
+        """One line on what the numbers mean."""
+        network = type(self.model).__name__
+        if self.kind == "regression":
+            return f"{network}: {', '.join(self.names)}, in the units of the training table."
+        count = f"{len(self.names)} {'labels' if self.kind == 'multilabel' else 'classes'}"
+        if self.measure == "score":
+            return f"{network}: label and score, {count}; this model gives no probability."
+        rule = {"multiclass": f"softmax over {count}", "binary": "sigmoid, two classes"}
+        return f"{network}: label and probability ({rule.get(self.kind, f'a sigmoid for each of {count}')})."
+
+    @torch.inference_mode()
+    def measures(self, inputs: Tensor) -> Tensor:
+        """(B, ...) -> (B, K): probabilities, scores, or values in the targets' own units; both classes of one logit."""
+        own = getattr(self.model, "scores", None)
+        outputs = (self.model if own is None else own)(inputs.to(next(self.model.parameters()).device)).cpu()
+        if self.kind == "regression":
+            shift, spread = (self.preprocessing.get(key) for key in ("target_mean", "target_std"))
+            return outputs if shift is None else outputs * torch.tensor(spread) + torch.tensor(shift)
+        if self.measure == "probability":
+            outputs = outputs.softmax(1) if self.kind == "multiclass" else outputs.sigmoid()
+            return torch.cat([1 - outputs, outputs], 1) if self.kind == "binary" else outputs
+        return torch.cat([-outputs, outputs], 1) if self.kind == "binary" else outputs
+
+    def rank(self, measures: Tensor) -> list[tuple[str, float]]:
+        """One row (K,) with names: the best first; the labels that hold for multilabel; as they come for regression."""
+        if self.kind == "regression":
+            return list(zip(self.names, measures.tolist(), strict=True))
+        order = measures.argsort(descending=True, stable=True).tolist()
+        ranked = [(self.names[k], float(measures[k])) for k in order]
+        if self.kind == "multilabel":
+            threshold = 0.5 if self.measure == "probability" else 0.0
+            return [(name, value) for name, value in ranked if value > threshold]
+        return ranked
+
+    def open(self, path: str | Path, **options: Any) -> Inputs:
+        """The inputs at a path, not yet read; `options` are those of `read_csv`, for tables.
+
+        Raises:
+            UserError: there is nothing, or nothing of the kind that the model was trained on.
+        """
+        path = Path(path).expanduser()
+        if not path.exists():
+            raise UserError(f"There is nothing at {path}; input= takes a file or a folder that is there.")
+        return READERS[self.preprocessing["kind"]](self, path, **options)
+
+    def answers(self, inputs: Inputs | str | Path) -> Iterator[Answer]:
+        """One answer after another, in the order of the inputs (files by name, rows as in the file)."""
+        opened = inputs if isinstance(inputs, Inputs) else self.open(inputs)
+        for sources, prepared in opened.chunks:
+            for source, row in zip(sources, self.measures(prepared), strict=True):
+                ranked = self.rank(row)
+                if not all(math.isfinite(value) for _, value in ranked):
+                    raise UserError(f"The model gives no finite number for {source}; was its training broken off?")
+                yield Answer(source, ranked)
+
+
+def open_images(predictor: Predictor, path: Path) -> Inputs:
+    """A picture, or every picture below a folder in the order of their names; those that are broken are left out."""
+    from zoo.data.image_folder import image_files
+    from zoo.data.images import ImagePreprocessing
+
+    files = image_files(path) if path.is_dir() else [path]
+    if path.suffix.lower() in TABLE_ENDINGS and path.is_file():
+        raise UserError(f"{path} looks like a table, and this model was trained on images; give it an image or a folder.")
+    if not files:
+        raise UserError(f"There is no image in {path}; input= takes an image or a folder with images.")
+    prepare = loaded(ImagePreprocessing.from_dict, predictor.preprocessing)
+    unreadable: list[str] = []
+
+    def attempt(file: Path) -> Tensor | None:
+        try:
+            return prepare.open(file)
+        except UserError as error:
+            unreadable.append(str(error))
+            return None
+
+    def chunks() -> Iterator[tuple[list[str], Tensor]]:
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(files), CHUNK):
+                some = files[start : start + CHUNK]
+                images = dict(zip(some, pool.map(attempt, some), strict=True))
+                read_ones = {str(file): image for file, image in images.items() if image is not None}
+                if read_ones:
+                    yield list(read_ones), prepare(torch.stack(list(read_ones.values())))  # (B, C, H, W)
+
+    return Inputs(len(files), chunks(), unreadable)
+
+
+def open_table(predictor: Predictor, path: Path, **options: Any) -> Inputs:
+    """The rows of a CSV file: columns are found by their names, others than those of training are left alone."""
+    from zoo.data.csv import read_csv
+    from zoo.data.table import TablePreprocessing
+
+    prepare = loaded(TablePreprocessing.from_dict, predictor.preprocessing)
+    columns = ", ".join(column.name for column in prepare.columns)
+    if path.is_dir() or path.suffix.lower() in image_endings():
+        kind = "a folder" if path.is_dir() else "an image"
+        raise UserError(f"{path} is {kind}, and this model was trained on a table; give it a CSV file with {columns}.")
+    given = {key: predictor.data[key] for key in ("separator", "encoding") if predictor.data.get(key)} | options
+    sheet = read_csv(path, min_columns=1, **given)
+    rows = [f"row {row}" for row in sheet.rows]
+    x, notes = prepare.encode(sheet)  # (N, F)
+    chunks = ((rows[i : i + CHUNK], x[i : i + CHUNK]) for i in range(0, len(rows), CHUNK))
+    return Inputs(len(rows), chunks, notes=[f"In {path} {note}" for note in notes])
+
+
+def image_endings() -> set[str]:
+    from zoo.data.image_folder import EXTENSIONS
+
+    return EXTENSIONS
+
+
+READERS: dict[str, Callable[..., Inputs]] = {"image": open_images, "table": open_table}
+
+
+def loaded(from_dict: Callable[[dict[str, Any]], Any], preprocessing: dict[str, Any]) -> Any:
+    """The preprocessing of a checkpoint. Raises UserError where it is not as this version writes it."""
+    try:
+        return from_dict({key: value for key, value in preprocessing.items()})
+    except (TypeError, KeyError, ValueError) as error:
+        raise UserError(f"How the checkpoint prepares inputs is not understood ({error}).") from error
+
+
+def load(source: str | Path, allow: Sequence[str] = ()) -> Predictor:
+    """The model of a checkpoint, ready to be used, on the GPU where there is one.
+
+    Args:
+        source: run folder (its best), or .ckpt.
+        allow: see `zoo.checkpoint.load_model`.
+
+    Raises:
+        UserError: no checkpoint, one that was refused, or one of a model that answers otherwise than by labels or values.
+    """
+    path = find(source)
+    checkpoint = read(path)
+    model = build_model(checkpoint, path, allow)
+    config, preprocessing = checkpoint["config"], checkpoint.get("preprocessing")
+    if not isinstance(preprocessing, dict) or preprocessing.get("kind") not in READERS:
+        kind = preprocessing.get("kind") if isinstance(preprocessing, dict) else None
+        reason = f"its inputs are of kind '{kind}'" if kind else "it does not say how inputs are prepared"
+        raise UserError(f"{path} cannot be used on images or tables: {reason}.")
+    kind, measure = answer_kind(config.get("task") or {}, has_scores=hasattr(model, "scores"), path=path)
+    names = [str(name) for name in checkpoint.get("classes") or []] or numbered(config, kind)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Predictor(model.to(device), kind, measure, names, preprocessing, config.get("data") or {})
+
+
+def numbered(config: dict[str, Any], kind: str) -> list[str]:
+    """Names where the data had none."""
+    size = config["task"].get("num_targets" if kind == "regression" else "num_classes") or 1
+    return [str(k) for k in range(size)]
+
+
+def answer_kind(task: dict[str, Any], *, has_scores: bool, path: Path) -> tuple[str, str]:
+    """(kind, measure) of a task's configuration; see `Predictor`."""
+    name = str(task.get("_target_", "")).rpartition(".")[2]
+    if name == "Regression":
+        return "regression", "value"
+    kind = str(task.get("kind"))
+    if name != "Classification" or kind not in ("multiclass", "binary", "multilabel"):
+        raise UserError(f"{path} was trained by {name or 'no task'}; predict knows Classification and Regression.")
+    return kind, "probability" if task.get("loss") in PROBABILISTIC and not has_scores else "score"
