@@ -8,7 +8,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from zoo.commandline import BAD_INPUT, LOST_RANK, guarded, prepare, register_resolvers
+from zoo.commandline import BAD_INPUT, INTERRUPTED, LOST_RANK, guarded, prepare, register_resolvers
 
 sys.path.insert(0, str(Path.cwd()))  # for a network of the user's own
 register_resolvers()
@@ -33,12 +33,19 @@ def main(cfg: DictConfig) -> int:
     devices = cfg.trainer.devices if cfg.trainer.strategy != "auto" and isinstance(cfg.trainer.devices, int) else 1
     # A failing cell of a sweep says so and lets the others go on.
     statuses.append(guarded(lambda: launch(job, config, devices, gpu=cfg.trainer.accelerator in ("gpu", "cuda"))))
+    if statuses[-1] == INTERRUPTED:
+        sys.exit(INTERRUPTED)  # the other cells of a sweep, too
     return statuses[-1]
 
 
 statuses: list[int] = []
 
-if __name__ == "__main__":
+
+def command() -> int:
     sys.argv[1:] = prepare(sys.argv[1:])
-    status = guarded(main) or max(statuses, default=0)
+    return main() or 0
+
+
+if __name__ == "__main__":
+    status = guarded(command) or max(statuses, default=0)
     sys.exit(LOST_RANK if status == BAD_INPUT and len(statuses) > 1 else status)

@@ -1,8 +1,8 @@
 """Judges a checkpoint again: the metrics of its run, or those on other data.
 
-    python scripts/evaluate.py ckpt=outputs/2026-01-31/12-00-00-000000_mlp_digits
-    python scripts/evaluate.py ckpt=... part=val out=metrics.json
-    python scripts/evaluate.py ckpt=... data.path=other.csv        all rows of another file, prepared as in training
+python scripts/evaluate.py ckpt=outputs/2026-01-31/12-00-00-000000_mlp_digits
+python scripts/evaluate.py ckpt=... part=val out=metrics.json
+python scripts/evaluate.py ckpt=... data.path=other.csv        all rows of another file, prepared as in training
 """
 
 import sys

@@ -4,6 +4,7 @@ import inspect
 import logging
 import re
 import resource
+import signal
 import time
 import warnings
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 # What a data set says about itself in its yaml; checked against, or filled from, the data that was read.
 FACTS = ("image_shape", "num_features", "num_classes", "num_targets", "vocab_size", "seq_len")
+BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError)  # in a class of ours: not the input's
 GROUPS = ("model", "data", "task", "optimizer", "scheduler", "finetune", "trainer", "logger")
 
 
@@ -61,9 +63,14 @@ class Run:
             return
         if self.checkpoint is not None:
             self.trainer.strategy.barrier("checkpoints written")
-            best = read(self.checkpoint.best if self.checkpoint.best_epoch is not None else self.checkpoint.last)
-            self.task.load_state_dict(best["state_dict"])
-            self.results |= best["metrics"]  # training and validation of the epoch that is tested
+            found = [self.checkpoint.best] if self.checkpoint.best_epoch is not None else []
+            if found and self.resume:
+                found.append(self.resume.with_name("best.ckpt"))  # no epoch since then was better
+            path = next((p for p in (*found, self.checkpoint.last, self.resume) if p is not None and p.is_file()), None)
+            if path is not None:
+                best = read(path)
+                self.task.load_state_dict(best["state_dict"])
+                self.results |= best["metrics"]  # training and validation of the epoch that is tested
         self._call(self.trainer.test, self.task, self.data, verbose=False)
         self._collect("test/")
 
@@ -79,6 +86,12 @@ class Run:
                 if not str(error).startswith("Early stopping conditioned on"):
                     raise
                 raise UserError(f"callbacks.early_stopping.monitor: {error}") from error
+            except SystemExit:
+                if not self.trainer.interrupted:
+                    raise
+                # Lightning makes an exit of Ctrl-C and turns further ones off.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                raise KeyboardInterrupt from None
 
     def _collect(self, prefix: str = "") -> None:
         metrics = self.trainer.callback_metrics
@@ -146,7 +159,7 @@ def build(cfg: DictConfig) -> Run:
     run = Run(config, data, task, trainer, checkpoint, notes, started=started)
     if config.get("resume"):
         run.resume = find_resume(config["resume"])
-        run.resumed_from = int(read(run.resume)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+        run.resumed_from = check_resume(run.resume, task)
     return run
 
 
@@ -166,10 +179,10 @@ def make(config: Any, group: str, **extra: Any) -> Any:
         return instantiate(config, _convert_="all", **extra)
     except (InstantiationException, OmegaConfBaseException) as error:
         cause = error.__cause__
-        if isinstance(cause, UserError):
+        target = config.get("_target_") if isinstance(config, (dict, DictConfig)) else None
+        if isinstance(cause, UserError) or (isinstance(cause, BUGS) and str(target).startswith("zoo.")):
             raise cause from None
         reason = [line for line in str(deepest(error)).splitlines() if line.strip()]
-        target = config.get("_target_") if isinstance(config, (dict, DictConfig)) else None
         raise UserError(
             f"{group} ({target}) cannot be built: {reason[0] if reason else type(cause).__name__}"
         ) from error
@@ -321,9 +334,7 @@ def sizes_for(target: str, config: dict[str, Any]) -> dict[str, Any]:
     try:
         signature = inspect.signature(get_object(target))
     except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
+        cause = deepest(error)
         reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         raise UserError(
             f"model._target_={target} cannot be imported: {reason}. The module must lie in the folder you start from, "
@@ -346,17 +357,25 @@ def check_output(config: dict[str, Any], model: nn.Module, data: Any) -> None:
     batch = data.part("train")[torch.tensor([0, len(data.part("train")) - 1])]
     name, wanted = config.get("choices", {}).get("model", "?"), config["task"].get("num_outputs")
     given = [tuple(x.shape[1:]) for x in batch.inputs]
+    own = not str(config["model"].get("_target_")).startswith("zoo.")
     state, was_training = torch.get_rng_state(), model.training
     try:
         with torch.no_grad():
             outputs = model.eval()(*batch.inputs)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        first = str(error).strip().splitlines()[0]
+    except Exception as error:
+        if not own and not isinstance(error, (RuntimeError, ValueError, TypeError, IndexError, UserError)):
+            raise  # a bug of ours
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"model={name} cannot take a sample of data={choice(config, 'data')}, of shape "
                         f"{', '.join(map(str, given))}: {first}") from error  # fmt: skip
     finally:
         model.train(was_training)
         torch.set_rng_state(state)
+    if own and wanted is not None and not isinstance(outputs, torch.Tensor):
+        raise UserError(
+            f"model={name} returns a {type(outputs).__name__}, and task={choice(config, 'task')} needs a tensor "
+            f"(batch, {wanted})."
+        )
     if (
         isinstance(outputs, torch.Tensor)
         and wanted is not None
@@ -443,11 +462,27 @@ def trainer_error(settings: dict[str, Any], error: UserError) -> UserError:
     """A line on devices where Lightning's own is about its arguments."""
     accelerator = str(settings.get("accelerator"))
     text = str(error)
-    if accelerator in ("gpu", "cuda", "mps", "tpu") and ("found" in text or "available" in text or "support" in text):
+    if accelerator in ("gpu", "cuda", "mps", "tpu") and re.search("found|available|support|Requirement", text):
         return UserError(
             f"trainer.accelerator={accelerator} was asked for and torch finds none on this machine; use trainer=cpu."
         )
     return error
+
+
+def check_resume(path: Path, task: LightningModule) -> int:
+    """The iterations that the checkpoint has behind it. Raises UserError where this task cannot go on with it."""
+    checkpoint = read(path)
+    if "loops" not in checkpoint:
+        raise UserError(f"{path} holds weights alone, which do not say where training stopped; use pretrained={path}.")
+    states = (task.state_dict(), checkpoint["state_dict"])
+    ours, theirs = ({name: tuple(x.shape) for name, x in state.items()} for state in states)
+    if ours != theirs:
+        differs = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+        raise UserError(
+            f"{path} is of another model ({differs[0]} differs, for instance); resume with the options that it was "
+            "trained with, or start from its weights with pretrained=."
+        )
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
 
 
 def find_resume(source: str) -> Path:

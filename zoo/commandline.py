@@ -20,6 +20,13 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 FINISHED, BUG, BAD_INPUT, LOST_RANK, SAVED, INTERRUPTED = 0, 1, 2, 3, 75, 130
 
+# Hydra's options, and whether a value follows.
+FLAGS = {
+    **dict.fromkeys(["-h", "--help", "--hydra-help", "--version", "--shell-completion", "-sc"], False),
+    **dict.fromkeys(["-r", "--run", "-m", "--multirun", "--resolve"], False),
+    **dict.fromkeys(["--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"], True),
+    **dict.fromkeys(["--config-dir", "-cd", "--experimental-rerun", "--info", "-i"], True),
+}
 # Keys whose values are names of files, folders or columns, in which any character may stand.
 NAMES = ("path", "root", "target", "test_path", "data_dir", "run_dir", "pretrained", "resume", "ckpt", "input")
 
@@ -74,20 +81,55 @@ def parses(argument: str) -> bool:
     return True
 
 
+def check_argument(argument: str) -> None:
+    """Raises UserError for what Hydra would meet with a traceback or a page of usage."""
+    key, equals, value = argument.partition("=")
+    plain = key.lstrip("+")
+    if argument.startswith("-"):
+        if key not in FLAGS:
+            long = [flag for flag in FLAGS if flag.startswith("--")]
+            raise UserError(f"There is no option {key}{suggest(key, long)} Values are set with key=value, for instance "
+                            "optimizer.lr=0.1.")  # fmt: skip
+    elif not key or (not equals and not argument.startswith("~")):
+        raise UserError(f"'{argument}' is not understood; write key=value, for instance model=mlp.")
+    elif equals and (CONFIGS / plain).is_dir() and re.fullmatch(r"null|true|false|[-+.\d]*", value):
+        raise UserError(f"There is no {plain}={value}{suggest(value, options(plain))}")
+    elif plain == "run_dir" and value in ("", "null"):
+        raise UserError("run_dir is empty; give the name of a folder, or leave it out.")
+
+
+def in_order(arguments: Sequence[str]) -> list[str]:
+    """Options first: Hydra takes none between two values. Raises UserError for what it cannot take at all."""
+    flags: list[str] = []
+    values: list[str] = []
+    for argument in arguments:
+        last = flags[-1] if flags else ""
+        if FLAGS.get(last) and "=" not in argument and not argument.startswith("-"):
+            flags.append(argument)  # the value of an option, as in --cfg job
+            continue
+        check_argument(argument)
+        (flags if argument.startswith("-") else values).append(argument)
+    return [*flags, *values]
+
+
 def prepare(arguments: Sequence[str]) -> list[str]:
     """The arguments as Hydra should see them: names quoted, and a network of the user's own given room for its keys."""
     multirun = bool({"-m", "--multirun"} & set(arguments))
-    prepared = [quote(argument, multirun) for argument in arguments]
+    prepared = [quote(argument, multirun) for argument in in_order(arguments)]
     own = any(a.startswith("model._target_=") for a in prepared) and not any(a.startswith("model=") for a in prepared)
     if own:
         prepared = [f"++{a}" if a.startswith("model.") and not a.startswith("model._target_") else a for a in prepared]
-        prepared.insert(0, "model=custom")
+        prepared.append("model=custom")  # Hydra composes groups before values, in whatever order they come
     return prepared
 
 
 def options(group: str) -> list[str]:
     """The names of a configuration group."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def unquoted(argument: str) -> str:
+    return argument.partition("=")[2].strip("\"'")
 
 
 def explain(error: BaseException) -> str:
@@ -101,8 +143,11 @@ def explain(error: BaseException) -> str:
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
         return unknown_key(key[1])
+    if text.startswith("Ambiguous value"):
+        return f"{text.splitlines()[0]}: several values are a sweep, which needs -m: python train.py -m ..."
     if "LexerNoViableAlt" in text or "mismatched input" in text or "no viable alternative" in text:
-        return f"Not understood: {text.splitlines()[0]} Put a value with special characters in quotes: 'key=\"value\"'."
+        what = re.sub(r"^\w*Exception: ", "", text.splitlines()[0])
+        return f"{what} is not understood; put a value with special characters in quotes: 'key=\"value\"'."
     first = next((line for line in (text + "\n" + cause).splitlines() if line.strip()), type(error).__name__)
     return first.strip()
 
@@ -152,7 +197,9 @@ def guarded(command: Callable[[], Any]) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        message, cause = f"Cannot use {error.filename}: {error.strerror}.", error
+        ours = any(a.startswith("run_dir=") and str(error.filename) in unquoted(a) for a in sys.argv[1:])
+        hint = "choose another run_dir=." if ours else "give another name, or mend its permissions."
+        message, cause = f"Cannot use {error.filename}: {error.strerror}; {hint}", error
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED

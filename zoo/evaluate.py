@@ -88,8 +88,8 @@ def evaluate(
     num_samples = sum(len(loader.dataset) for loader in loaders)  # type: ignore[arg-type]
     named = {f"{part}/{name.removeprefix('test/')}": value for name, value in metrics.items()}
     epoch = f" (epoch {checkpoint['epoch'] + 1})" if isinstance(checkpoint.get("epoch"), int) else ""
-    whole = {"all": "all data"}.get(part, f"{part} part")
-    return Evaluation(named, f"{path}{epoch}, {whole}: {num_samples} samples", changes(checkpoint, data, settings))
+    title = f"{path}{epoch}, {'all data' if part == 'all' else f'{part} part'}: {num_samples} samples"
+    return Evaluation(named, title, changes(checkpoint, data, settings, part))
 
 
 def prepare_torch(config: Mapping[str, Any]) -> None:
@@ -154,13 +154,15 @@ def judge(task: Any, batches: Chain, config: Mapping[str, Any]) -> dict[str, flo
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def changes(checkpoint: Mapping[str, Any], data: DataModule, settings: Mapping[str, Any]) -> list[str]:
+def changes(checkpoint: Mapping[str, Any], data: DataModule, settings: Mapping[str, Any], part: str) -> list[str]:
     """One line where the data is not that of the run, and what the data set itself has to say."""
     notes = list(data.prepare().notes)
     then, now = checkpoint.get("data_fingerprint"), data.prepare().fingerprint
     split = [f"data.{key}" for key in SPLIT_SETTINGS if key in settings]
-    if then and then != now:
-        notes.insert(0, f"Note: the data is not what this model was trained on (fingerprint {then} then, {now} now).")
-    elif split:
+    if split:
         notes.insert(0, f"Note: {', '.join(split)} cuts other parts than training did; they may hold training samples.")
+    elif then and then != now:
+        notes.insert(0, f"Note: the data is not what this model was trained on (fingerprint {then} then, {now} now).")
+    elif part == "all":
+        notes.insert(0, "Note: this is the data of the run itself; most of the samples were trained on.")
     return notes

@@ -18,14 +18,16 @@ def baselines(train: Any, test: Any, kind: str, *, most: int = 20_000) -> dict[s
 
     Args:
         train, test: parts of a data module.
-        kind: "multiclass", "binary" or "regression".
+        kind: "multiclass", "binary", "multilabel" or "regression".
         most: training samples that are used; more are drawn from, since neighbours are slow.
 
     Returns:
-        baseline/<method>_accuracy, or baseline/<method>_r2 and _mse (in the units of the batches).
+        baseline/<method>_accuracy (several labels: the share of them that is right), or baseline/<method>_r2 and _mse
+        (in the units of the batches).
     """
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.metrics import mean_squared_error, r2_score
+    from sklearn.multiclass import OneVsRestClassifier
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -35,18 +37,23 @@ def baselines(train: Any, test: Any, kind: str, *, most: int = 20_000) -> dict[s
         chosen = np.random.default_rng(0).choice(len(x), most, replace=False)
         x, y = x[chosen], y[chosen]
     x_test, y_test = arrays(test)
+    neighbours = min(5, len(x))
     if kind == "regression":
-        models = {"linear_regression": Ridge(alpha=1e-6), "nearest_neighbours": KNeighborsRegressor(5)}
+        models = {"linear_regression": Ridge(alpha=1e-6), "nearest_neighbours": KNeighborsRegressor(neighbours)}
         found = {}
         for name, model in models.items():
             predicted = model.fit(x, y).predict(x_test)
             found[f"baseline/{name}_r2"] = float(r2_score(y_test, predicted))
             found[f"baseline/{name}_mse"] = float(mean_squared_error(y_test, predicted))
         return found
+    linear = LogisticRegression(max_iter=300)
     classifiers = {
-        "logistic_regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)),
-        "nearest_neighbours": KNeighborsClassifier(5),
+        "logistic_regression": make_pipeline(
+            StandardScaler(), OneVsRestClassifier(linear) if kind == "multilabel" else linear
+        ),
+        "nearest_neighbours": KNeighborsClassifier(neighbours),
     }
     return {
-        f"baseline/{name}_accuracy": float(model.fit(x, y).score(x_test, y_test)) for name, model in classifiers.items()
+        f"baseline/{name}_accuracy": float((model.fit(x, y).predict(x_test) == y_test).mean())
+        for name, model in classifiers.items()
     }

@@ -4,6 +4,7 @@ A schedule is a function (optimizer, total_iterations, iterations_per_epoch) -> 
 `configure_optimizers`: the torch scheduler, and whether it steps after each iteration or each epoch.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -62,8 +63,8 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
 
 def build_optimizer(optimizer: Callable[..., Optimizer], model: nn.Module) -> Optimizer:
     """Calls a partial optimizer with the parameter groups, or with one group where it has no weight decay."""
-    decay = getattr(optimizer, "keywords", {}).get("weight_decay", 0.0)
-    if decay:
+    decay = inspect.signature(optimizer).parameters.get("weight_decay")  # also where it is the optimizer's own default
+    if decay is not None and decay.default:
         return optimizer(parameter_groups(model))
     return optimizer([p for p in model.parameters() if p.requires_grad])
 

@@ -44,27 +44,45 @@ def confusion_matrix(counts: Tensor, names: Sequence[str]) -> Figure:
                     )  # fmt: skip
     short = [name if len(name) <= 14 else name[:13] + "…" for name in names]
     step = max(1, size // 25)
-    axis.set_xticks(range(0, size, step), short[::step], rotation=90 if max(map(len, short)) > 2 else 0)
-    axis.set_yticks(range(0, size, step), short[::step])
+    rotation = 90 if max(map(len, short)) > 2 else 0
+    axis.set_xticks(range(0, size, step), short[::step], rotation=rotation, parse_math=False)
+    axis.set_yticks(range(0, size, step), short[::step], parse_math=False)
     accuracy = counts.diagonal().sum() / counts.sum().clamp(min=1)
     axis.set(xlabel="predicted", ylabel="true", title=f"{int(counts.sum())} samples, accuracy {accuracy:.3f}")
     return figure
 
 
+def in_lines(caption: str, width: int = 22) -> str:
+    """A caption that stays above its own image: what is in brackets on a line of its own, and long lines cut."""
+    lines = [caption] if len(caption) <= width else caption.replace(" (", "\n(", 1).split("\n")
+    return "\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines)
+
+
 def captioned_images(images: Tensor, captions: Sequence[str], right: Tensor, *, most: int = 24) -> Figure:
     """images (N, C, H, W) of any range -> a grid, each with its caption, green where `right` (N,) and else red."""
     images, captions = images[:most].detach().float().cpu(), captions[:most]
-    columns = min(6, len(images))
-    rows = -(-len(images) // columns)
-    figure, axes = new_figure(1.45 * columns, 1.6 * rows, rows, columns)
-    for axis in axes.flat:
-        axis.axis("off")
     low = images.amin(dim=(1, 2, 3), keepdim=True)
     scale = (images.amax(dim=(1, 2, 3), keepdim=True) - low).clamp(min=1e-8)
-    shown = ((images - low) / scale).permute(0, 2, 3, 1).numpy()  # (N, H, W, C) in [0, 1]
-    for axis, image, caption, ok in zip(axes.flat, shown, captions, right.tolist(), strict=False):
-        axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray")
-        axis.set_title(caption, fontsize=7, color=RIGHT if ok else WRONG)
+    shown = ((images - low) / scale).permute(0, 2, 3, 1)  # (N, H, W, C) in [0, 1]
+    if shown.shape[-1] != 3:
+        shown = shown[..., :1].expand(-1, -1, -1, 3)  # (N, H, W, 3)
+    number, height, width, _ = shown.shape
+    columns = min(6, number)
+    rows = -(-number // columns)
+    above, between = max(2, round(0.28 * height)), max(1, round(0.08 * width))
+    # One picture with gaps is drawn ten times faster than an axis for each image.
+    mosaic = torch.ones(rows * (height + above), columns * (width + between), 3)
+    figure, axes = new_figure(1.45 * columns, 1.7 * rows)
+    axis = axes[0, 0]
+    axis.axis("off")
+    for i, (caption, ok) in enumerate(zip(captions, right.tolist(), strict=False)):
+        top, left = (i // columns) * (height + above) + above, (i % columns) * (width + between)
+        mosaic[top : top + height, left : left + width] = shown[i]
+        color = RIGHT if ok else WRONG
+        place = {"ha": "center", "va": "bottom", "fontsize": 8, "color": color}
+        place["parse_math"] = False  # a name with a dollar sign is no formula
+        axis.text(left + width / 2 - 0.5, top - 0.5 - 0.04 * height, in_lines(caption), **place)
+    axis.imshow(mosaic.numpy(), interpolation="nearest")
     return figure
 
 

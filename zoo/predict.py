@@ -2,7 +2,7 @@
 
     predictor = load("outputs/.../")
     for answer in predictor.answers("photos/"):
-        print(answer.source, answer.ranked[0])
+        print(answer.file, answer.ranked[0])
 
 A checkpoint holds the configuration, the names of the classes, and how inputs were prepared. Inputs are read and
 answered a chunk at a time, so that memory does not grow with their number.
@@ -10,8 +10,8 @@ answered a chunk at a time, so that memory does not grow with their number.
 Axes: B inputs in a chunk, K classes, labels or target columns
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,16 +28,20 @@ TABLE_ENDINGS = (".csv", ".tsv", ".txt")
 PROBABILISTIC = ("cross_entropy", "binary_cross_entropy")  # losses after which softmax and sigmoid are probabilities
 
 
+Place = tuple[str, int | None]
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the model says of one input.
 
     Args:
-        source: the file, or the file and row.
+        file, row: where the input came from; the row as in the file (the header is row 1), None for a picture.
         ranked: (label, probability or score), the best first; for regression (target, value in its own units).
     """
 
-    source: str
+    file: str
+    row: int | None
     ranked: list[tuple[str, float]]
 
 
@@ -47,13 +51,13 @@ class Inputs:
 
     Args:
         total: how many there are.
-        chunks: (sources, prepared inputs (B, ...)) a chunk at a time.
+        chunks: (B places, prepared inputs (B, ...)) a chunk at a time; a place is a file and perhaps a row of it.
         unreadable: one line for each input that could not be read, filled while the chunks are read.
         notes: what the user should know, a line each.
     """
 
     total: int
-    chunks: Iterable[tuple[list[str], Tensor]]
+    chunks: Iterable[tuple[list[Place], Tensor]]
     unreadable: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -69,6 +73,7 @@ class Predictor:
         names: of the K classes (2 for one logit), labels or target columns.
         preprocessing: of the checkpoint.
         data: settings of the data that it was trained on.
+        device: where the model is.
     """
 
     model: nn.Module
@@ -77,6 +82,7 @@ class Predictor:
     names: list[str]
     preprocessing: dict[str, Any]
     data: dict[str, Any]
+    device: str = "cpu"
 
     def describe(self) -> str:
         """One line on what the numbers mean."""
@@ -92,8 +98,9 @@ class Predictor:
     @torch.inference_mode()
     def measures(self, inputs: Tensor) -> Tensor:
         """(B, ...) -> (B, K): probabilities, scores, or values in the targets' own units; both classes of one logit."""
-        own = getattr(self.model, "scores", None)
-        outputs = (self.model if own is None else own)(inputs.to(next(self.model.parameters()).device)).cpu()
+        outputs = getattr(self.model, "scores", self.model)(inputs.to(self.device)).cpu()
+        if outputs.shape[1] != (1 if self.kind == "binary" else len(self.names)):
+            raise UserError(f"The model gives {outputs.shape[1]} numbers an input, for {len(self.names)} names.")
         if self.kind == "regression":
             shift, spread = (self.preprocessing.get(key) for key in ("target_mean", "target_std"))
             return outputs if shift is None else outputs * torch.tensor(spread) + torch.tensor(shift)
@@ -113,8 +120,12 @@ class Predictor:
             return [(name, value) for name, value in ranked if value > threshold]
         return ranked
 
-    def open(self, path: str | Path, **options: Any) -> Inputs:
-        """The inputs at a path, not yet read; `options` are those of `read_csv`, for tables.
+    def open(self, path: str | Path, reading: Mapping[str, str] | None = None) -> Inputs:
+        """The inputs at a path, not yet read.
+
+        Args:
+            path: for a model of images a picture or a folder, for one of tables a CSV file.
+            reading: `separator` and `encoding` of the CSV file, where they are not those of training.
 
         Raises:
             UserError: there is nothing, or nothing of the kind that the model was trained on.
@@ -122,20 +133,36 @@ class Predictor:
         path = Path(path).expanduser()
         if not path.exists():
             raise UserError(f"There is nothing at {path}; input= takes a file or a folder that is there.")
-        return READERS[self.preprocessing["kind"]](self, path, **options)
+        return READERS[self.preprocessing["kind"]](self, path, reading or {})
 
     def answers(self, inputs: Inputs | str | Path) -> Iterator[Answer]:
         """One answer after another, in the order of the inputs (files by name, rows as in the file)."""
         opened = inputs if isinstance(inputs, Inputs) else self.open(inputs)
-        for sources, prepared in opened.chunks:
-            for source, row in zip(sources, self.measures(prepared), strict=True):
-                ranked = self.rank(row)
-                if not all(math.isfinite(value) for _, value in ranked):
-                    raise UserError(f"The model gives no finite number for {source}; was its training broken off?")
-                yield Answer(source, ranked)
+        for places, prepared in opened.chunks:
+            for (file, row), measures in zip(places, self.measures(prepared), strict=True):
+                if not measures.isfinite().all():
+                    raise UserError(f"The model gives no finite number for {file}; did its training go wrong?")
+                yield Answer(file, row, self.rank(measures))
+
+    def text(self, answer: Answer, top: int = 3) -> str:
+        """One line for people, with the `top` best classes."""
+        shown = answer.ranked[:top] if self.kind in ("multiclass", "binary") else answer.ranked
+        form = {"probability": "{} ({:.1%})", "score": "{} ({:.4g})", "value": "{} {:.6g}"}[self.measure]
+        place = answer.file if answer.row is None else f"row {answer.row}"
+        return f"{place}: {', '.join(form.format(*pair) for pair in shown) or 'none of the labels'}"
+
+    def json(self, answer: Answer, top: int = 3) -> str:
+        """One line of JSON, with the `top` best classes in full precision."""
+        place = {"input": answer.file} | ({} if answer.row is None else {"row": answer.row})
+        if self.kind == "regression":
+            return json.dumps(place | {"values": dict(answer.ranked)})
+        pairs = [{"label": name, self.measure: value} for name, value in answer.ranked]
+        if self.kind == "multilabel":
+            return json.dumps(place | {"labels": pairs})
+        return json.dumps(place | pairs[0] | {"top": pairs[:top]})
 
 
-def open_images(predictor: Predictor, path: Path) -> Inputs:
+def open_images(predictor: Predictor, path: Path, reading: Mapping[str, str]) -> Inputs:
     """A picture, or every picture below a folder in the order of their names; those that are broken are left out."""
     from zoo.data.image_folder import image_files
     from zoo.data.images import ImagePreprocessing
@@ -148,26 +175,27 @@ def open_images(predictor: Predictor, path: Path) -> Inputs:
     prepare = loaded(ImagePreprocessing.from_dict, predictor.preprocessing)
     unreadable: list[str] = []
 
-    def attempt(file: Path) -> Tensor | None:
+    def attempt(file: Path) -> Tensor | UserError:
         try:
             return prepare.open(file)
         except UserError as error:
-            unreadable.append(str(error))
-            return None
+            return error
 
-    def chunks() -> Iterator[tuple[list[str], Tensor]]:
+    def chunks() -> Iterator[tuple[list[Place], Tensor]]:
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(files), CHUNK):
                 some = files[start : start + CHUNK]
-                images = dict(zip(some, pool.map(attempt, some), strict=True))
-                read_ones = {str(file): image for file, image in images.items() if image is not None}
-                if read_ones:
-                    yield list(read_ones), prepare(torch.stack(list(read_ones.values())))  # (B, C, H, W)
+                results = list(zip(some, pool.map(attempt, some), strict=True))
+                unreadable.extend(str(result) for _, result in results if isinstance(result, UserError))
+                good = [(str(file), result) for file, result in results if isinstance(result, Tensor)]
+                if good:
+                    images = torch.stack([image for _, image in good])  # (B, C, H, W)
+                    yield [(file, None) for file, _ in good], prepare(images)
 
     return Inputs(len(files), chunks(), unreadable)
 
 
-def open_table(predictor: Predictor, path: Path, **options: Any) -> Inputs:
+def open_table(predictor: Predictor, path: Path, reading: Mapping[str, str]) -> Inputs:
     """The rows of a CSV file: columns are found by their names, others than those of training are left alone."""
     from zoo.data.csv import read_csv
     from zoo.data.table import TablePreprocessing
@@ -177,12 +205,12 @@ def open_table(predictor: Predictor, path: Path, **options: Any) -> Inputs:
     if path.is_dir() or path.suffix.lower() in image_endings():
         kind = "a folder" if path.is_dir() else "an image"
         raise UserError(f"{path} is {kind}, and this model was trained on a table; give it a CSV file with {columns}.")
-    given = {key: predictor.data[key] for key in ("separator", "encoding") if predictor.data.get(key)} | options
+    given = {key: predictor.data[key] for key in ("separator", "encoding") if predictor.data.get(key)} | dict(reading)
     sheet = read_csv(path, min_columns=1, **given)
-    rows = [f"row {row}" for row in sheet.rows]
+    places: list[Place] = [(str(path), row) for row in sheet.rows]
     x, notes = prepare.encode(sheet)  # (N, F)
-    chunks = ((rows[i : i + CHUNK], x[i : i + CHUNK]) for i in range(0, len(rows), CHUNK))
-    return Inputs(len(rows), chunks, notes=[f"In {path} {note}" for note in notes])
+    chunks = ((places[i : i + CHUNK], x[i : i + CHUNK]) for i in range(0, len(places), CHUNK))
+    return Inputs(len(places), chunks, notes=[f"In {path} {note}" for note in notes])
 
 
 def image_endings() -> set[str]:
@@ -197,7 +225,7 @@ READERS: dict[str, Callable[..., Inputs]] = {"image": open_images, "table": open
 def loaded(from_dict: Callable[[dict[str, Any]], Any], preprocessing: dict[str, Any]) -> Any:
     """The preprocessing of a checkpoint. Raises UserError where it is not as this version writes it."""
     try:
-        return from_dict({key: value for key, value in preprocessing.items()})
+        return from_dict(preprocessing)
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"How the checkpoint prepares inputs is not understood ({error}).") from error
 
@@ -223,7 +251,7 @@ def load(source: str | Path, allow: Sequence[str] = ()) -> Predictor:
     kind, measure = answer_kind(config.get("task") or {}, has_scores=hasattr(model, "scores"), path=path)
     names = [str(name) for name in checkpoint.get("classes") or []] or numbered(config, kind)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Predictor(model.to(device), kind, measure, names, preprocessing, config.get("data") or {})
+    return Predictor(model.to(device), kind, measure, names, preprocessing, config.get("data") or {}, device)
 
 
 def numbered(config: dict[str, Any], kind: str) -> list[str]:

@@ -170,7 +170,8 @@ def check_trainer(trainer: dict[str, Any]) -> None:
         raise UserError("trainer.limit_train_batches=0 leaves nothing to train on; give at least 1.")
     if isinstance(devices, int) and devices > 1 and trainer.get("strategy", "auto") == "auto":
         raise UserError(
-            f"trainer.devices={devices} means several processes: use trainer=ddp trainer.devices={devices}, or leave it at 1."
+            f"trainer.devices={devices} means several processes, which trainer=ddp starts: trainer=ddp "
+            f"trainer.devices={devices}. Otherwise leave it at 1."
         )
 
 

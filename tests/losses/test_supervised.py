@@ -48,7 +48,7 @@ def test_cross_entropy_is_the_mean_negative_log_of_the_right_softmax(num_samples
 @pytest.mark.parametrize("smoothing", [0.1, 1.0])
 def test_label_smoothing_spreads_its_share_over_all_classes(num_samples, num_classes, smoothing):
     logits, y = randn(num_samples, num_classes), labels(num_samples, num_classes)
-    wanted = (1 - smoothing) * F.one_hot(y, num_classes) + smoothing / num_classes
+    wanted = (1 - smoothing) * F.one_hot(y, num_classes).double() + smoothing / num_classes
     assert_same(
         logits,
         lambda a: supervised.cross_entropy(a, y, label_smoothing=smoothing),

@@ -22,15 +22,25 @@ CHARTS = {
         "gap": ["Multiline", ["by_epoch/gap/loss"]],
     },
     "optimization": {
-        "norms": ["Multiline", ["norms/gradient", "norms/parameter", "norms/update"]],
+        "norms of gradient and update": ["Multiline", ["norms/gradient", "norms/update"]],
+        "norm of the parameters": ["Multiline", ["norms/parameter"]],
         "learning rate": ["Multiline", ["optim/lr"]],
     },
 }
 
 
 def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
-    """The numbers, words and switches of model, optimizer, data and trainer, by dotted name: columns for HPARAMS."""
-    found: dict[str, Any] = dict(config.get("choices", {})) | {"seed": config.get("seed", 0)}
+    """Settings of model, optimizer, data and trainer, by dotted name: the columns of HPARAMS."""
+    choices = config.get("choices", {})
+    found: dict[str, Any] = {key: choices.get(key) for key in ("model", "data", "optimizer", "scheduler", "finetune")}
+    # TensorBoard shows the first five columns; what is tuned most stands among them.
+    found = {
+        "model": found.pop("model"),
+        "optimizer.lr": (config.get("optimizer") or {}).get("lr"),
+        "data.batch_size": None,
+        "seed": config.get("seed", 0),
+        **found,
+    }
     for group in ("model", "optimizer", "scheduler", "task"):
         for key, value in (config.get(group) or {}).items():
             if isinstance(value, (int, float, str, bool)) and not key.startswith("_"):
@@ -76,8 +86,8 @@ class Panels(Callback):
 
     @staticmethod
     def _batch(trainer: Trainer, part: str) -> Any:
-        """The first 64 samples of a part."""
-        loader = trainer.datamodule.loader(part, batch_size=64)
+        """The first 256 samples of a part."""
+        loader = trainer.datamodule.loader(part, batch_size=256)
         loader.sampler.rank, loader.sampler.world_size = 0, 1
         return next(iter(loader))
 

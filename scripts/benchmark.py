@@ -1,0 +1,304 @@
+"""Measures what the zoo's comfort costs, as ratios within one interleaved run.
+
+    python scripts/benchmark.py
+    python scripts/benchmark.py rounds=7 only=loop out=benchmark.json
+
+loop     our training loop with default logging against a bare PyTorch loop over the same in-memory tensors
+input    our batches of images against torchvision's data set and a DataLoader
+start    `python train.py` up to its first optimizer step against a bare script with the same data and model
+memory   peak memory of these two
+Each ratio is the median over rounds in which the two sides take turns, so that a drifting machine does not matter.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zoo.commandline import guarded, script_arguments
+from zoo.errors import UserError, suggest
+
+ROOT = Path(__file__).resolve().parent.parent
+KEYS = {
+    "only": "one of loop, input, start, memory (all)",
+    "rounds": "how often the sides take turns (5)",
+    "steps": "training steps in a round (300)",
+    "device": "cpu or gpu (cpu)",
+    "out": "a .json file for the figures (none)",
+}
+
+BARE_SCRIPT = """
+import time, resource, torch
+from sklearn.datasets import load_digits
+digits = load_digits()
+x = torch.tensor(digits.data / 16, dtype=torch.float32); y = torch.tensor(digits.target)
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+for epoch in range(EPOCHS):
+    for batch in torch.randperm(1258).split(64):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x[batch]), y[batch])
+        loss.backward()
+        optimizer.step()
+        if epoch == 0 and batch is not None and "first" not in globals():
+            first = time.time(); print("first", first, flush=True)
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+OUR_SCRIPT = """
+import sys, time, resource
+sys.argv = ["train.py", "trainer.max_epochs=EPOCHS", "run_dir=RUN_DIR"]
+sys.path.insert(0, "ROOT")
+import torch.optim.optimizer as optimizer_module
+original = optimizer_module.Optimizer.__init__
+def patched(self, *args, **kwargs):
+    original(self, *args, **kwargs)
+    def hook(*_):
+        if "first" not in globals():
+            globals()["first"] = time.time(); print("first", first, flush=True)
+    self.register_step_post_hook(hook)
+optimizer_module.Optimizer.__init__ = patched
+import runpy
+try:
+    runpy.run_path("ROOT/train.py", run_name="__main__")
+except SystemExit:
+    pass
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def ratios(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> dict[str, Any]:
+    """Medians of both sides and of their ratio, round by round, the side that begins changing each time."""
+    pairs = []
+    for i in range(rounds):
+        if i % 2:
+            b, a = theirs(), ours()
+        else:
+            a, b = ours(), theirs()
+        pairs.append((a, b))
+    each = [a / b for a, b in pairs]
+    return {
+        "ours": statistics.median(a for a, _ in pairs),
+        "theirs": statistics.median(b for _, b in pairs),
+        "ratio": statistics.median(each),
+        "ratio_min": min(each),
+        "ratio_max": max(each),
+        "rounds": rounds,
+    }
+
+
+def loop(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Microseconds a step: MLP 784-128-10 and LeNet-5, batch 128, momentum, default logging to TensorBoard."""
+    return {name: loop_of(name, rounds, count, device) for name, count in (("mlp", steps), ("lenet5", steps // 3))}
+
+
+def loop_of(name: str, rounds: int, steps: int, device: str) -> dict[str, Any]:
+    import torch
+
+    from zoo.build import build
+    from zoo.callbacks.checkpointing import RunCheckpoint
+    from zoo.run import configure
+
+    batch_size, size = 128, 28
+    total = steps * batch_size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (total, 1, size, size), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 10, (total,), generator=generator)
+
+    def ours() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            cfg = configure(
+                f"model={name}", "data=digits", "data.image_size=28", f"data.batch_size={batch_size}", "test=false",
+                "optimizer=momentum", "trainer.max_epochs=1", "trainer.num_threads=1", "trainer=auto",
+                f"trainer.accelerator={device}", run_dir=folder,
+            )  # fmt: skip
+            run = build(cfg)
+            parts = run.data.prepare().parts  # type: ignore[attr-defined]
+            del parts["val"], parts["test"]
+            parts["train"].tensors = (images, labels)
+            clock: list[float] = []
+            # From the first step to the last: building, and writing the checkpoint at the end, are not steps.
+            run.trainer.callbacks = [c for c in run.trainer.callbacks if not isinstance(c, RunCheckpoint)]
+            run.trainer.callbacks += [stopwatch(clock)]
+            run.fit()
+            run.close({})
+        return (clock[-1] - clock[0]) / (steps - 1) * 1e6
+
+    def bare() -> float:
+        torch.manual_seed(0)
+        model = build_bare(name).to(target)
+        model.train()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        order = torch.randperm(total)
+        start = 0.0
+        for i in range(steps):
+            index = order[i * batch_size : (i + 1) * batch_size]
+            x = images[index].to(target).to(torch.float32).mul_(scale).sub_(shift)
+            y = labels[index].to(target)
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if i == 0:
+                synchronize(device)
+                start = time.perf_counter()
+        synchronize(device)
+        return (time.perf_counter() - start) / (steps - 1) * 1e6
+
+    scale, shift = 1 / (255 * 0.3), 0.5
+    target = torch.device("cuda" if device == "gpu" else "cpu")
+    torch.set_num_threads(1)
+    ours(), bare()  # warm up
+    return ratios(ours, bare, rounds) | {"unit": "microseconds a step", "steps": steps}
+
+
+def build_bare(name: str) -> Any:
+    """The same network from zoo.models, outside every loop."""
+    from zoo.models.lenet5 import LeNet5
+    from zoo.models.mlp import MLP
+
+    if name == "mlp":
+        return MLP(in_features=784, out_features=10, hidden_features=[128])
+    return LeNet5(in_channels=1, image_size=28, num_classes=10)
+
+
+def synchronize(device: str) -> None:
+    if device == "gpu":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def stopwatch(clock: list[float]) -> Any:
+    """A callback that notes the time after the first and the last step, and costs nothing between."""
+    from lightning.pytorch import Callback
+
+    class Stopwatch(Callback):
+        lean = True
+
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            if not clock:
+                clock.append(time.perf_counter())
+
+        def on_train_epoch_end(self, *arguments: Any) -> None:
+            clock.append(time.perf_counter())
+
+    return Stopwatch()
+
+
+def inputs(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Samples a second: MNIST-sized images, batch 128, shuffled and normalized."""
+    import numpy as np
+    import torch
+    from PIL import Image
+    from torchvision import transforms
+
+    from zoo.data.base import BatchOrder, InMemory, Loader
+    from zoo.data.images import ImagePreprocessing
+
+    torch.set_num_threads(1)
+    images = torch.randint(0, 256, (60_000, 1, 28, 28), dtype=torch.uint8)
+    labels = torch.randint(0, 10, (60_000,))
+    pixels = images[:, 0].numpy()
+
+    class Pictures(torch.utils.data.Dataset):
+        """torchvision's MNIST reads its items like this: a PIL image from an array, then the transforms."""
+
+        transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+
+        def __len__(self) -> int:
+            return len(pixels)
+
+        def __getitem__(self, index: int) -> Any:
+            return self.transform(Image.fromarray(np.asarray(pixels[index]))), int(labels[index])
+
+    prepare = ImagePreprocessing.fit(images[:1000])
+
+    def through(loader: Any, most: int) -> float:
+        start, seen = time.perf_counter(), 0
+        for i, batch in enumerate(loader):
+            seen += len(batch[0])
+            if i + 1 == most:
+                break
+        return seen / (time.perf_counter() - start)
+
+    def ours() -> float:
+        order = BatchOrder(60_000, 128, shuffle=True, seed=0)
+        return through(Loader(InMemory(prepare.batch, images, labels), order), 468)
+
+    def theirs() -> float:
+        return through(torch.utils.data.DataLoader(Pictures(), batch_size=128, shuffle=True), 60)
+
+    ours(), theirs()
+    return {"images": ratios(ours, theirs, rounds) | {"unit": "samples a second"}}
+
+
+def child(code: str, epochs: int) -> tuple[float, float]:
+    """Runs a script in a process of its own: seconds to its first optimizer step, and its peak memory in MiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        code = code.replace("EPOCHS", str(epochs)).replace("RUN_DIR", folder).replace("ROOT", str(ROOT))
+        start = time.time()
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False)
+    found = {
+        line.split()[0]: float(line.split()[1]) for line in ended.stdout.splitlines() if line[:5] in ("first", "peak ")
+    }
+    if {"first", "peak"} - set(found):
+        raise UserError(f"A script of the benchmark failed: {(ended.stderr.strip().splitlines() or ['?'])[-1]}")
+    return found["first"] - start, found["peak"]
+
+
+def start(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Seconds from the start of the process to the end of the first optimizer step."""
+    child(OUR_SCRIPT, 1), child(BARE_SCRIPT, 1)
+    found = ratios(lambda: child(OUR_SCRIPT, 1)[0], lambda: child(BARE_SCRIPT, 1)[0], rounds)
+    return {"digits": found | {"unit": "seconds"}}
+
+
+def memory(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Peak resident memory of a whole run, pictures and test included."""
+    found = ratios(lambda: child(OUR_SCRIPT, 5)[1], lambda: child(BARE_SCRIPT, 5)[1], min(rounds, 3))
+    return {"digits": found | {"unit": "MiB"}}
+
+
+MEASURES = {"loop": loop, "input": inputs, "start": start, "memory": memory}
+
+
+def main() -> int:
+    given = {"rounds": "5", "steps": "300", "device": "cpu"} | script_arguments(sys.argv[1:], KEYS)
+    if not (
+        given["rounds"].isdigit() and given["steps"].isdigit() and int(given["rounds"]) and int(given["steps"]) > 5
+    ):
+        raise UserError("rounds= takes a whole number from 1 on, steps= one from 6 on.")
+    only = given.get("only")
+    if only is not None and only not in MEASURES:
+        raise UserError(f"There is no measure '{only}'{suggest(only, MEASURES)}")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import torch
+
+    figures: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "torch": str(torch.__version__),
+    }
+    for name in [only] if only else MEASURES:
+        figures[name] = MEASURES[name](int(given["rounds"]), int(given["steps"]), given["device"])
+        for what, row in figures[name].items():
+            print(
+                f"{name:<7}{what:<8} ours {row['ours']:>10.1f}  bare {row['theirs']:>10.1f} {row['unit']:<20}"
+                f" ratio {row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})",
+                flush=True,
+            )
+    if "out" in given:
+        Path(given["out"]).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,105 @@
+"""Small finished runs that several tests look at; none of them may change a run's folder."""
+
+import importlib.util
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+class Ran(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def load_script(name: str) -> ModuleType:
+    """scripts/<name>.py as a module."""
+    spec = importlib.util.spec_from_file_location(f"scripts_{name}", ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def call_script(monkeypatch, capsys):
+    """call("evaluate", "ckpt=...") runs a script in this process, as its last lines would: (status, out, err)."""
+    from zoo.commandline import guarded
+
+    def call(name, *arguments):
+        module = load_script(name)
+        monkeypatch.setattr(sys, "argv", [f"scripts/{name}.py", *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        capsys.readouterr()
+        status = guarded(module.main)
+        return Ran(status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def type_script():
+    """type("evaluate", "ckpt=...", cwd=...) runs a script in a process of its own: (status, out, err)."""
+
+    def type_it(name, *arguments, cwd):
+        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
+        ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+        return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+    return type_it
+
+
+def train(folder, *overrides):
+    from zoo.run import configure, run
+
+    assert run(configure(*overrides, "trainer.max_epochs=3", "trainer.num_threads=1", run_dir=folder)) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory):
+    """The folder of a LeNet-5 on digits, 3 epochs."""
+    return train(tmp_path_factory.mktemp("digits") / "run", "model=lenet5", "data=digits")
+
+
+def write_fruit(path):
+    generator = random.Random(0)
+    rows = ["weight,colour,kind"]
+    for _ in range(90):
+        kind, weight = generator.choice([("apple", 150), ("cherry", 8), ("melon", 1500)])
+        rows.append(f"{weight * generator.uniform(0.8, 1.2):.1f},{generator.choice(['red', 'green'])},{kind}")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def write_houses(path, *, num_rows=90, seed=0):
+    generator = random.Random(seed)
+    rows = ["id,area,rooms,town,price"]
+    for i in range(num_rows):
+        area, rooms, town = generator.uniform(30, 200), generator.randint(1, 6), generator.choice(["Ulm", "Rom"])
+        price = 1000 * area + 5000 * rooms + 20000 * (town == "Rom") + generator.gauss(0, 3000)
+        rows.append(f"{i},{area:.1f},{rooms},{town},{price:.0f}")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def csv_classification_run(tmp_path_factory):
+    """The folder of an MLP that learned `kind` (3 classes) of fruit.csv; the file lies beside it."""
+    folder = tmp_path_factory.mktemp("fruit")
+    path = write_fruit(folder / "fruit.csv")
+    return train(folder / "run", "data=csv", f"data.path={path}", "data.target=kind")
+
+
+@pytest.fixture(scope="session")
+def csv_regression_run(tmp_path_factory):
+    """The folder of an MLP that learned `price` of houses.csv; the file lies beside it."""
+    folder = tmp_path_factory.mktemp("houses")
+    path = write_houses(folder / "houses.csv")
+    return train(folder / "run", "data=csv", f"data.path={path}", "data.target=price")

@@ -1,0 +1,191 @@
+"""scripts/evaluate.py: the same numbers again, other data with the eyes of the trained model, nothing hostile built."""
+
+import json
+import random
+
+import pytest
+import torch
+from PIL import Image
+
+from zoo.checkpoint import read
+from zoo.evaluate import evaluate
+from zoo.run import configure, run
+
+
+def of_run(folder, part):
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {name: value for name, value in metrics.items() if name.startswith(f"{part}/")}
+
+
+@pytest.mark.parametrize("name", ["digits_run", "csv_classification_run", "csv_regression_run"])
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_the_numbers_are_those_of_the_run_to_the_bit(name, part, request):
+    folder = request.getfixturevalue(name)
+    result = evaluate(folder, part)
+    assert result.metrics == of_run(folder, part)
+    assert not any(note.startswith("Note") for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data=xor", "task=binary"),
+        ("model=perceptron",),
+        ("data=iris", "task.class_weights=balanced", "scheduler=cosine"),
+        ("data=xor", "callbacks.ema.decay=0.9"),
+    ],
+    ids=" ".join,
+)
+def test_every_kind_of_run_gives_its_numbers_again(tmp_path, overrides):
+    assert run(configure(*overrides, "trainer.max_epochs=2", "trainer.num_threads=1", run_dir=tmp_path / "run")) == 0
+    assert evaluate(tmp_path / "run").metrics == of_run(tmp_path / "run", "test")
+
+
+def test_as_a_new_user_types_it(digits_run, type_script, tmp_path):
+    ran = type_script("evaluate", f"ckpt={digits_run}", "out=metrics.json", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert json.loads((tmp_path / "metrics.json").read_text()) == of_run(digits_run, "test")
+    assert "test part: 269 samples" in ran.out
+    assert f"{of_run(digits_run, 'test')['test/accuracy']:.4f}" in ran.out
+    assert ran.err == ""
+
+
+def test_a_checkpoint_file_will_do(digits_run, call_script):
+    ran = call_script("evaluate", f"ckpt={digits_run / 'checkpoints' / 'last.ckpt'}", "part=val")
+    assert ran.status == 0
+    assert "val part: 270 samples" in ran.out
+
+
+def test_the_training_part_is_judged_too(digits_run):
+    metrics = evaluate(digits_run, "train").metrics
+    assert set(metrics) == {"train/loss", "train/accuracy", "train/f1", "train/accuracy_top5"}
+
+
+def test_another_file_is_taken_whole_and_prepared_as_in_training(csv_regression_run, tmp_path):
+    lines = (csv_regression_run.parent / "houses.csv").read_text().splitlines()
+    some = lines[1:8]
+    path = tmp_path / "other.csv"
+    path.write_text("\n".join([lines[0], *some]) + "\n")
+    result = evaluate(csv_regression_run, settings={"path": str(path)})
+    assert "all data: 7 samples" in result.title
+    assert "is not what this model was trained on" in result.notes[0]
+
+    from zoo.predict import load
+
+    values = [answer.ranked[0][1] for answer in load(csv_regression_run).answers(path)]
+    true = [float(line.split(",")[-1]) for line in some]
+    by_hand = sum(abs(value - y) for value, y in zip(values, true, strict=True)) / len(true)
+    assert result.metrics["all/mae"] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_changed_data_is_a_note_and_a_new_class_an_error(csv_classification_run, tmp_path, call_script):
+    text = (csv_classification_run.parent / "fruit.csv").read_text()
+    changed, strange = tmp_path / "changed.csv", tmp_path / "strange.csv"
+    changed.write_text(text.replace("red", "blue"))
+    strange.write_text(text + "3,red,fig\n")
+    ran = call_script("evaluate", f"ckpt={csv_classification_run}", f"data.path={changed}", "part=test")
+    assert ran.status == 0
+    assert ran.out.count("Note: the data is not what this model was trained on") == 1
+    ran = call_script("evaluate", f"ckpt={csv_classification_run}", f"data.path={strange}")
+    assert ran.status == 2
+    assert "no class 'fig'" in ran.err
+
+
+def test_another_split_is_said(digits_run):
+    assert "data.seed cuts other parts" in evaluate(digits_run, settings={"seed": 1}).notes[0]
+
+
+def test_other_folders_keep_the_classes_of_the_run(tmp_path):
+    generator = random.Random(0)
+    for root, names in (("a", ["cat", "dog", "owl"]), ("b", ["dog", "owl"]), ("c", ["dog", "yak"])):
+        for name in names:
+            (tmp_path / root / name).mkdir(parents=True)
+            for i in range(10):
+                shade = {"cat": 20, "dog": 120, "owl": 220, "yak": 0}[name] + generator.randint(-10, 10)
+                Image.new("L", (8, 8), max(0, shade)).save(tmp_path / root / name / f"{i}.png")
+    arguments = ("model=mlp", "data=image_folder", f"data.root={tmp_path / 'a'}", "data.image_size=8", "optimizer.lr=0.01")
+    assert run(configure(*arguments, "trainer.max_epochs=20", "data.batch_size=4", run_dir=tmp_path / "run")) == 0
+    assert evaluate(tmp_path / "run").metrics == of_run(tmp_path / "run", "test")
+    assert evaluate(tmp_path / "run", settings={"root": str(tmp_path / "b")}).metrics["all/accuracy"] == 1.0
+    with pytest.raises(Exception, match="not trained on the class folders yak"):
+        evaluate(tmp_path / "run", settings={"root": str(tmp_path / "c")})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "Which checkpoint?"),
+        (("ckpt={run}", "part=tset"), "did you mean 'test'?"),
+        (("ckpt={run}", "data.sede=1"), "did you mean 'seed'?"),
+        (("ckpt={run}", "prat=test"), "did you mean 'part'?"),
+        (("ckpt={run}", "data.image_size=16"), "leave data.image_size as it was"),
+        (("ckpt={run}", "out=/no/such/folder/m.json"), "/no/such/folder/m.json"),
+        (("ckpt=nowhere",), "There is no checkpoint nowhere"),
+    ],
+    ids=str,
+)
+def test_what_a_user_can_mend_is_one_line(digits_run, call_script, arguments, said):
+    ran = call_script("evaluate", *(argument.format(run=digits_run) for argument in arguments))
+    assert ran.status == 2
+    assert said in ran.err
+    assert ran.err.count("\n") == 1
+
+
+HOSTILE = [
+    "os.system",
+    "torch.load",
+    "pathlib.Path.write_text",
+    "builtins.exec",
+    "zoo.commandline.os.system",  # begins with zoo., too
+    "zoo.checkpoint.torch.load",
+    "zoo.report.Path.write_text",
+    "zoo.report.write_json",
+    "zoo.launch.launch",
+]
+
+
+@pytest.mark.parametrize("target", HOSTILE)
+@pytest.mark.parametrize("group", ["model", "data", "task", "optimizer"])
+def test_a_hostile_configuration_is_refused_at_any_depth(digits_run, call_script, tmp_path, group, target):
+    checkpoint = read(digits_run)
+    proof = tmp_path / "proof"
+    call = {"_target_": target, "_args_": [f"touch {proof}"]}
+    checkpoint["config"][group]["extra"] = {"deep": [[{"deeper": call}]]}
+    torch.save(checkpoint, tmp_path / "hostile.ckpt")
+    ran = call_script("evaluate", f"ckpt={tmp_path / 'hostile.ckpt'}")
+    assert ran.status == 2
+    assert f"would call '{target}'" in ran.err
+    assert f"{group}.extra.deep[0][0].deeper" in ran.err
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("group", ["model", "data", "task"])
+def test_a_hostile_group_itself_is_refused(digits_run, call_script, tmp_path, group):
+    checkpoint = read(digits_run)
+    checkpoint["config"][group] = {"_target_": "zoo.commandline.os.system", "command": f"touch {tmp_path / 'proof'}"}
+    torch.save(checkpoint, tmp_path / "hostile.ckpt")
+    ran = call_script("evaluate", f"ckpt={tmp_path / 'hostile.ckpt'}")
+    assert ran.status == 2
+    assert "refused" in ran.err
+    assert not (tmp_path / "proof").exists()
+
+
+def test_a_network_of_the_users_own_needs_to_be_allowed(tmp_path, type_script):
+    (tmp_path / "mynet.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self, num_features, num_classes):\n"
+        "        super().__init__()\n        self.layer = nn.Linear(num_features, num_classes)\n\n"
+        "    def forward(self, x):\n        return self.layer(x.flatten(1))\n"
+    )
+    import sys
+
+    sys.path.append(str(tmp_path))
+    try:
+        arguments = ("++model._target_=mynet.Net", "model=custom", "data=iris", "trainer.max_epochs=1")
+        assert run(configure(*arguments, run_dir=tmp_path / "run")) == 0
+    finally:
+        sys.path.remove(str(tmp_path))
+    ran = type_script("evaluate", "ckpt=run", cwd=tmp_path)
+    assert ran.status == 2
+    assert "allow=mynet." in ran.err
+    ran = type_script("evaluate", "ckpt=run", "allow=mynet.", cwd=tmp_path)
+    assert ran.status == 0, ran.err

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from zoo import pictures
+
+
+def drawn(figure) -> np.ndarray:
+    """(H, W, 4) pixels; raises, or warns, which is an error here, where something does not fit."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())
+
+
+def is_no_blank(figure) -> bool:
+    pixels = np.ascontiguousarray(drawn(figure)).view(np.uint32)  # one number a pixel
+    return len(np.unique(pixels)) > 10
+
+
+def counts(size: int) -> torch.Tensor:
+    return torch.randint(30, (size, size), generator=torch.Generator().manual_seed(0)) + 200 * torch.eye(size).long()
+
+
+def written(axis) -> list[str]:
+    return [text.get_text() for text in axis.texts]
+
+
+@pytest.mark.parametrize("size", [2, 10, 20])
+def test_a_confusion_matrix_has_every_count_and_names_both_axes(size):
+    matrix = counts(size)
+    figure = pictures.confusion_matrix(matrix, [f"class {k}" for k in range(size)])
+    axis = figure.axes[0]
+    assert is_no_blank(figure)
+    assert written(axis) == [str(n) for n in matrix.flatten().tolist() if n > 0]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted", "true")  # a row is a true class
+    assert [label.get_text() for label in axis.get_yticklabels()] == [f"class {k}" for k in range(size)]
+    accuracy = matrix.diagonal().sum() / matrix.sum()
+    assert axis.get_title() == f"{matrix.sum()} samples, accuracy {accuracy:.3f}"
+
+
+def test_shades_of_a_confusion_matrix_are_shares_of_the_true_class():
+    figure = pictures.confusion_matrix(torch.tensor([[1, 3], [0, 0]]), ["no", "yes"])
+    assert figure.axes[0].images[0].get_array().tolist() == [[0.25, 0.75], [0.0, 0.0]]  # an absent class is blank
+
+
+def test_a_hundred_classes_are_drawn_without_numbers_and_with_fewer_names():
+    figure = pictures.confusion_matrix(counts(100), [f"name of class {k}" for k in range(100)])
+    assert is_no_blank(figure)
+    assert written(figure.axes[0]) == []
+    assert 20 <= len(figure.axes[0].get_xticks()) <= 30
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("num_images", [1, 6, 7, 40])
+def test_images_are_drawn_with_their_captions_in_green_or_red(num_images, channels):
+    right = torch.arange(num_images) % 2 == 0
+    captions = [f"number {i}" for i in range(num_images)]
+    images = torch.randn(num_images, channels, 5, 4, generator=torch.Generator().manual_seed(0))
+    figure = pictures.captioned_images(images, captions, right)
+    assert is_no_blank(figure)
+    assert written(figure.axes[0]) == captions[:24]
+    colours = [pictures.RIGHT if ok else pictures.WRONG for ok in right.tolist()]
+    assert [to_hex(text.get_color()) for text in figure.axes[0].texts] == colours[:24]
+    assert all(not axis.axison for axis in figure.axes)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-3.0, 5.0), (0.0, 1e-3), (0.0, 255.0), (2.0, 2.0)])
+def test_an_image_of_any_range_fills_the_range_of_grey(low, high):
+    image = torch.linspace(low, high, 30)[torch.randperm(30, generator=torch.Generator().manual_seed(0))].reshape(6, 5)
+    figure = pictures.captioned_images(image[None, None], ["a"], torch.tensor([True]))
+    drawn(figure)
+    shown = figure.axes[0].images[0].get_array()[-6:, :5]  # the gaps are above and to the right
+    expected = (image - low) / max(high - low, 1e-8)
+    assert np.allclose(shown, expected[..., None].expand(-1, -1, 3), atol=1e-5)
+
+
+def test_images_stand_in_rows_of_six_in_their_order():
+    images = torch.ones(8, 1, 5, 5)
+    images[:, 0, 0, 0] = 0  # a black corner marks where an image begins
+    axis = pictures.captioned_images(images, list("abcdefgh"), torch.ones(8).bool()).axes[0]
+    tops, lefts = np.nonzero(axis.images[0].get_array()[..., 0] == 0)
+    assert (len(set(tops)), len(set(lefts))) == (2, 6)
+    for text, top, left in zip(axis.texts, tops, lefts, strict=True):
+        x, y = text.get_position()
+        assert x == left + 2  # the middle of five pixels
+        assert top - 2 < y < top
+    assert written(axis) == list("abcdefgh")
+
+
+@pytest.mark.parametrize("name", ["$^ a", "a_b^c", "100% {", "\\frac", "größe"])
+def test_names_of_classes_are_drawn_letter_by_letter(name):
+    drawn(pictures.confusion_matrix(counts(2), [f"{name}$", f"${name}"]))
+    figure = pictures.captioned_images(torch.rand(2, 1, 4, 4), [f"${name} (is {name}$)", name], torch.tensor([0, 1]) > 0)
+    drawn(figure)
+    assert written(figure.axes[0])[1] == name
+
+
+def test_long_captions_stay_above_their_own_image_and_say_both_classes():
+    long = ["golden_retriever_of_the_north (is labrador_retriever_of_the_south)"] * 12
+    figure = pictures.captioned_images(torch.rand(12, 3, 8, 8), long, torch.zeros(12, dtype=torch.bool))
+    drawn(figure)
+    axis = figure.axes[0]
+    boxes = [text.get_window_extent() for text in axis.texts]
+    for left, right in zip(boxes[:5], boxes[1:6], strict=True):
+        assert left.x1 <= right.x0
+    assert all(0 <= box.x0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
+    above = axis.transData.transform((0, axis.texts[6].get_position()[1] - 2))[1]  # inside the gap over the second row
+    assert boxes[6].y0 < above < boxes[0].y0
+    for caption in written(axis):
+        assert caption.startswith("golden_retriever")
+        assert "\n(is labrador_retriever"[:16] in caption
+
+
+@pytest.mark.parametrize("num_samples", [1, 200])
+def test_predictions_are_drawn_against_the_truth(num_samples):
+    true = torch.randn(num_samples, generator=torch.Generator().manual_seed(0))
+    figure = pictures.predicted_and_true(true + 1, true)
+    axis = figure.axes[0]
+    assert is_no_blank(figure)
+    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_title()) == ("true", "predicted", f"{num_samples} samples")
+    points = axis.collections[0].get_offsets()
+    assert np.allclose(points, torch.stack([true, true + 1], 1))
+    diagonal = axis.lines[0]
+    assert np.array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_curves_are_named_in_a_legend(logarithmic):
+    series = {"train": ([1, 2, 3], [3.0, 2.0, 1.0]), "val": ([1, 2, 3], [3.0, 2.5, 2.0])}
+    figure = pictures.curves(series, xlabel="epoch", ylabel="loss", title="a title", logarithmic=logarithmic)
+    axis = figure.axes[0]
+    assert is_no_blank(figure)
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["train", "val"]
+    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_title()) == ("epoch", "loss", "a title")
+    assert axis.get_yscale() == ("log" if logarithmic else "linear")
+
+
+def test_decision_regions_have_the_samples_on_them():
+    grid = torch.zeros(20, 30, dtype=torch.long)
+    grid[:, 15:] = 1
+    x = torch.tensor([[0.5, 0.5], [2.5, 0.5]])
+    figure = pictures.decision_regions(grid, x, torch.tensor([0, 1]), (0.0, 3.0, 0.0, 1.0))
+    assert is_no_blank(figure)
+    assert np.allclose(figure.axes[0].collections[0].get_offsets(), x)
+
+
+def test_drawing_leaves_nothing_in_the_global_registry():
+    from matplotlib import pyplot
+
+    pictures.confusion_matrix(counts(3), "abc")
+    assert pyplot.get_fignums() == []
