@@ -1,6 +1,8 @@
 """What a user types reaches the configuration exactly, whatever characters a name has."""
 
-import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -137,7 +139,7 @@ def test_script_arguments_are_split_at_the_first_equals_sign():
 
 def test_a_script_takes_one_positional_name():
     assert script_arguments(["runs/1", "k=3"], KNOWN, positional="ckpt") == {"ckpt": "runs/1", "k": "3"}
-    with pytest.raises(UserError, match="'two' is not understood; write key=value. Keys: ckpt, input, k"):
+    with pytest.raises(UserError, match="'two' is not understood; write key=value"):
         script_arguments(["one", "two"], KNOWN, positional="ckpt")
     with pytest.raises(UserError, match="'one' is not understood"):
         script_arguments(["one"], KNOWN)
@@ -185,9 +187,6 @@ def test_good_values_are_let_through(typed, tmp_path):
     check_settings(configure(*typed.split(), run_dir=tmp_path))
 
 
-def test_nothing_here_imports_torch(tmp_path):
-    import subprocess
-    import sys
-
+def test_nothing_here_imports_torch():
     code = "import sys, zoo.commandline, zoo.settings; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.getcwd()}).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0

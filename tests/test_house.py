@@ -40,7 +40,12 @@ MAY_IMPORT = {
     "commandline": (set(), {"hydra", "omegaconf"}),
     "provenance": (set(), {"hydra", "omegaconf"}),
     # The trunk: what puts the rooms together.
-    "build": ({"checkpoint", "commandline", "callbacks", "loop"}, {"torch", "lightning", "hydra", "omegaconf"}),
+    "settings": ({"commandline"}, {"omegaconf"}),
+    "build": (
+        {"checkpoint", "commandline", "callbacks", "loop", "settings"},
+        {"torch", "lightning", "hydra", "omegaconf"},
+    ),
+    "evaluate": ({"build", "checkpoint", "data"}, {"torch", "lightning"}),
     "predict": ({"checkpoint", "data", "batches"}, {"torch", "PIL"}),
     "run": ({"build", "commandline", "metrics", "report", "checkpoint"}, {"hydra", "omegaconf"}),
 }

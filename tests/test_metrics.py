@@ -7,9 +7,7 @@ from zoo.data.table import BreastCancer, Diabetes, Iris
 from zoo.metrics import arrays, baselines
 
 
-@pytest.mark.parametrize(
-    ("data", "chance"), [(Iris(), 0.4), (BreastCancer(), 0.65)], ids=["iris", "breast_cancer"]
-)
+@pytest.mark.parametrize(("data", "chance"), [(Iris(), 0.4), (BreastCancer(), 0.65)], ids=["iris", "breast_cancer"])
 def test_baselines_are_far_better_than_chance(data, chance):
     parts = data.prepare().parts
     found = baselines(parts["train"], parts["test"], "multiclass")
@@ -20,8 +18,9 @@ def test_baselines_are_far_better_than_chance(data, chance):
 def test_baselines_of_a_regression_explain_some_of_the_variance():
     parts = Diabetes().prepare().parts
     found = baselines(parts["train"], parts["test"], "regression")
-    assert set(found) == {f"baseline/{m}_{s}" for m in ("linear_regression", "nearest_neighbours") for s in ("r2", "mse")}
-    assert all(0.2 < found[f"baseline/{method}_r2"] < 1 for method in ("linear_regression", "nearest_neighbours"))
+    methods = ("linear_regression", "nearest_neighbours")
+    assert set(found) == {f"baseline/{method}_{score}" for method in methods for score in ("r2", "mse")}
+    assert all(0.2 < found[f"baseline/{method}_r2"] < 1 for method in methods)
 
 
 def test_a_linear_relation_is_found_exactly():
@@ -37,6 +36,9 @@ def test_baselines_are_fitted_to_the_training_part_alone():
     y = (x[:, 0] > 0).long()
     found = baselines(InMemory(TableBatch, x, y), InMemory(TableBatch, x, 1 - y), "binary")
     assert set(found.values()) == {0.0}
+    found = baselines(InMemory(TableBatch, x, x), InMemory(TableBatch, x, -x), "regression")
+    assert found["baseline/linear_regression_r2"] == pytest.approx(-3)
+    assert found["baseline/nearest_neighbours_r2"] == pytest.approx(-3)
 
 
 def test_no_more_training_samples_than_allowed_are_used_and_the_draw_repeats():

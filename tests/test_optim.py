@@ -157,6 +157,12 @@ def test_one_cycle_lasts_for_every_iteration_of_runs_of_any_length(optimizer, to
     assert len(rates(optim.one_cycle(built, total, 1), built, total)) == total + 1
 
 
+@pytest.mark.parametrize("schedule", [optim.cosine, optim.one_cycle])
+def test_a_schedule_over_the_whole_run_refuses_a_run_without_end(schedule):
+    with pytest.raises(ValueError, match="max_epochs"):
+        schedule(sgd(), -1, 10)
+
+
 @pytest.mark.parametrize(("mode", "better", "worse"), [("min", 1.0, 2.0), ("max", 2.0, 1.0)])
 def test_plateau_lowers_the_rate_after_more_than_its_patience_without_better(mode, better, worse):
     optimizer = sgd(0.2)

@@ -24,16 +24,14 @@ from torch import nn
 from zoo.callbacks.checkpointing import AtomicCheckpointIO, RunCheckpoint
 from zoo.callbacks.exact_resume import RandomState
 from zoo.callbacks.panels import Panels
-from zoo.checkpoint import find, load_pretrained, read
-from zoo.commandline import CONFIGS, options
+from zoo.checkpoint import check_resume, find_resume, load_pretrained, read
+from zoo.commandline import options
 from zoo.errors import UserError
 from zoo.loop import use_lean_loop, why_not
-from zoo.settings import check_class_weights, check_settings
+from zoo.settings import FACTS, check_class_weights, check_pair, check_settings, choice, misfit, settle_task
 
 log = logging.getLogger(__name__)
 
-# What a data set says about itself in its yaml; checked against, or filled from, the data that was read.
-FACTS = ("image_shape", "num_features", "num_classes", "num_targets", "vocab_size", "seq_len")
 BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError)  # in a class of ours: not the input's
 GROUPS = ("model", "data", "task", "optimizer", "scheduler", "finetune", "trainer", "logger")
 
@@ -228,40 +226,6 @@ def _value(node: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def choice(cfg: Any, group: str) -> str:
-    return str((cfg.get("choices") or {}).get(group, "?"))
-
-
-def settle_task(cfg: DictConfig, data: Any) -> None:
-    """Puts a real task in place of `task=auto`, by what the data's target is, and says which."""
-    facts = data.prepare().facts
-    if cfg.task.get("_target_") == "auto":
-        name = {"multiclass": "classification", "binary": "binary", "multilabel": "multilabel"}.get(
-            facts.get("kind", ""), "regression"
-        )
-        task = OmegaConf.load(CONFIGS / "task" / f"{name}.yaml")
-        for key, value in cfg.task.items_ex(resolve=False):  # num_outputs is still ???
-            if key in task and value not in (None, "auto") and key not in ("_target_", "num_outputs"):
-                task[key] = value
-        cfg.task = task
-        with open_dict(cfg):
-            cfg.setdefault("choices", {})
-            cfg.choices.task = name
-        data.prepare().notes.append(f"task={name}, as the target has it; task=... decides otherwise")
-    if cfg.task.get("class_weights") == "balanced":
-        counts = facts.get("label_counts")
-        if not counts:
-            raise UserError("task.class_weights=balanced needs classes, and this data set has none.")
-        cfg.task.class_weights = [sum(counts) / (len(counts) * max(1, count)) for count in counts]
-    wanted, given = cfg.task.get("kind"), facts.get("kind")
-    if wanted in ("binary", "multilabel") and given in ("multiclass", "binary") and wanted != given:
-        fits = "classification" if given == "multiclass" else "binary or classification"
-        raise UserError(
-            f"task={choice(cfg, 'task')} does not fit data={choice(cfg, 'data')}, which has "
-            f"{facts.get('num_classes')} classes and one label a sample; use task={fits}."
-        )
-
-
 def resolve(cfg: DictConfig) -> dict[str, Any]:
     """Plain containers without references. Raises UserError for a pair of model and data that cannot work."""
     for group in ("task", "model", *GROUPS):
@@ -281,30 +245,6 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
         raise UserError(f"The configuration cannot be resolved: {str(error).splitlines()[0]}") from error
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
-
-
-def check_pair(cfg: DictConfig) -> None:
-    """Refuses a model or task that needs what the data set does not declare, before the data is read."""
-    for group in ("task", "model"):
-        for value in dict(OmegaConf.to_container(cfg[group], resolve=False)).values():  # type: ignore[arg-type]
-            for key in re.findall(r"\$\{data\.(\w+)", str(value)):
-                if key not in cfg.data.keys():  # noqa: SIM118 - a missing value counts too
-                    raise misfit(cfg, group, key)
-
-
-def misfit(cfg: DictConfig, group: str, key: str) -> UserError:
-    """What the group needs, what the data gives, which data sets would do."""
-    gives = ", ".join(k for k in FACTS if k in cfg.data.keys())  # noqa: SIM118
-    would_do = [name for name in options("data") if key in _declared(name)]
-    return UserError(
-        f"{group}={choice(cfg, group)} needs data.{key}, and data={choice(cfg, 'data')} does not give it (it gives "
-        f"{gives}). Data sets that do: {', '.join(would_do) or 'none'}."
-    )
-
-
-def _declared(name: str) -> list[str]:
-    node: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
-    return [str(key) for key in node.get("data", {}).keys()]  # noqa: SIM118 - a missing value counts too
 
 
 def build_model(config: dict[str, Any], data: Any) -> nn.Module:
@@ -467,29 +407,6 @@ def trainer_error(settings: dict[str, Any], error: UserError) -> UserError:
             f"trainer.accelerator={accelerator} was asked for and torch finds none on this machine; use trainer=cpu."
         )
     return error
-
-
-def check_resume(path: Path, task: LightningModule) -> int:
-    """The iterations that the checkpoint has behind it. Raises UserError where this task cannot go on with it."""
-    checkpoint = read(path)
-    if "loops" not in checkpoint:
-        raise UserError(f"{path} holds weights alone, which do not say where training stopped; use pretrained={path}.")
-    states = (task.state_dict(), checkpoint["state_dict"])
-    ours, theirs = ({name: tuple(x.shape) for name, x in state.items()} for state in states)
-    if ours != theirs:
-        differs = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-        raise UserError(
-            f"{path} is of another model ({differs[0]} differs, for instance); resume with the options that it was "
-            "trained with, or start from its weights with pretrained=."
-        )
-    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
-
-
-def find_resume(source: str) -> Path:
-    """The newest checkpoint of a run folder, or the checkpoint itself."""
-    path = Path(source).expanduser()
-    last = path / "checkpoints" / "last.ckpt"
-    return last if last.is_file() else find(path)
 
 
 __all__ = ["Run", "build", "why_not"]

@@ -193,6 +193,29 @@ def build_model(checkpoint: dict[str, Any], path: Path, allow: Sequence[str] = (
     return model.eval()
 
 
+def find_resume(source: str) -> Path:
+    """The newest checkpoint of a run folder, or the checkpoint itself."""
+    path = Path(source).expanduser()
+    last = path / "checkpoints" / "last.ckpt"
+    return last if last.is_file() else find(path)
+
+
+def check_resume(path: Path, task: nn.Module) -> int:
+    """The iterations that the checkpoint has behind it. Raises UserError where this task cannot go on with it."""
+    checkpoint = read(path)
+    if "loops" not in checkpoint:
+        raise UserError(f"{path} holds weights alone, which do not say where training stopped; use pretrained={path}.")
+    states = (task.state_dict(), checkpoint["state_dict"])
+    ours, theirs = ({name: tuple(x.shape) for name, x in state.items()} for state in states)
+    if ours != theirs:
+        differs = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+        raise UserError(
+            f"{path} is of another model ({differs[0]} differs, for instance); resume with the options that it was "
+            "trained with, or start from its weights with pretrained=."
+        )
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+
+
 @dataclass
 class LoadReport:
     """What became of each tensor when weights were put into a model."""

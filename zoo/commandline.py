@@ -56,8 +56,10 @@ def register_resolvers() -> None:
 def quote(argument: str, multirun: bool = False) -> str:
     """`key=value` with the value in quotes where Hydra's grammar would take it for something else."""
     key, equals, value = argument.partition("=")
-    if not equals or argument.startswith("-") or not value or value[0] in "\"'" or key.startswith("hydra"):
+    if not equals or argument.startswith("-") or not value or key.startswith("hydra"):
         return argument
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" and parses(argument):
+        return argument  # quoted by the user
     is_name = key.lstrip("+").split(".")[-1] in NAMES and value != "null" and "${" not in value
     if is_name and multirun and "," in value and not Path(value).expanduser().exists():
         is_name = False  # a sweep over several names

@@ -72,7 +72,9 @@ def evaluate(
     if part not in (*PARTS, "all"):
         raise UserError(f"There is no part '{part}'{suggest(part, (*PARTS, 'all'))}")
     if not isinstance(checkpoint.get("preprocessing"), dict):
-        raise UserError(f"{path} does not say how its data was prepared; only checkpoints of train.py can be evaluated.")
+        raise UserError(
+            f"{path} does not say how its data was prepared; only checkpoints of train.py can be evaluated."
+        )
     model = build_model(checkpoint, path, allow)
     config = checkpoint["config"]
     for group in ("data", "task", "optimizer"):
@@ -81,11 +83,9 @@ def evaluate(
     prepare_torch(config)
     data = build_data(checkpoint, settings)
     task = rebuild_task(checkpoint, model, data)
-    loaders = [data.loader(name) for name in (PARTS if part == "all" else [part]) if name in data.prepare().parts]
-    if not loaders:
-        data.part(part)  # says which parts there are
-    metrics = judge(task, Chain(loaders), config)
-    num_samples = sum(len(loader.dataset) for loader in loaders)  # type: ignore[arg-type]
+    names = [name for name in PARTS if name in data.prepare().parts] if part == "all" else [part]
+    num_samples = sum(map(len, map(data.part, names)))  # type: ignore[arg-type]
+    metrics = judge(task, Chain([data.loader(name) for name in names]), config)
     named = {f"{part}/{name.removeprefix('test/')}": value for name, value in metrics.items()}
     epoch = f" (epoch {checkpoint['epoch'] + 1})" if isinstance(checkpoint.get("epoch"), int) else ""
     title = f"{path}{epoch}, {'all data' if part == 'all' else f'{part} part'}: {num_samples} samples"
@@ -135,7 +135,9 @@ def rebuild_task(checkpoint: Mapping[str, Any], model: nn.Module, data: DataModu
 def judge(task: Any, batches: Chain, config: Mapping[str, Any]) -> dict[str, float]:
     """Runs the task's test over the batches, on the run's kind of device where this machine has one."""
     trainer_config = config.get("trainer") or {}
-    settings = {key: trainer_config[key] for key in TRAINER_SETTINGS if isinstance(trainer_config.get(key), int | str | float)}
+    settings = {
+        key: trainer_config[key] for key in TRAINER_SETTINGS if isinstance(trainer_config.get(key), int | str | float)
+    }
     accelerator = "cpu" if trainer_config.get("accelerator") == "cpu" else "auto"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")

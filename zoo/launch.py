@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 import uuid
@@ -34,6 +35,7 @@ def launch(job: Callable[[dict[str, Any]], int], config: dict[str, Any], num_pro
     """
     if num_processes <= 1 or "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_NTASKS" in os.environ:
         return job(config)
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -55,6 +57,10 @@ def launch(job: Callable[[dict[str, Any]], int], config: dict[str, Any], num_pro
     with tempfile.TemporaryDirectory() as folder:
         try:
             statuses = elastic_launch(settings, reporting)(job, config, folder)
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise
         except ChildFailedError as error:
             messages = sorted(Path(folder).iterdir())
             if messages:

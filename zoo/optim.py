@@ -83,6 +83,11 @@ def multistep(
     return {"scheduler": lr_scheduler.MultiStepLR(optimizer, list(milestones), gamma=gamma), "interval": "epoch"}
 
 
+def needs_an_end(total_iterations: int) -> None:
+    if total_iterations < 1:
+        raise ValueError("this schedule spans the whole run, which needs an end: trainer.max_epochs or max_steps.")
+
+
 def cosine(
     optimizer: Optimizer,
     total_iterations: int,
@@ -95,6 +100,7 @@ def cosine(
 
     With `warmup_epochs` the rate first rises linearly from lr / (number of warm-up iterations).
     """
+    needs_an_end(total_iterations)
     warmup = round(warmup_epochs * iterations_per_epoch)
 
     def factor(iteration: int) -> float:
@@ -110,6 +116,7 @@ def one_cycle(
     optimizer: Optimizer, total_iterations: int, iterations_per_epoch: int, *, warmup_share: float = 0.3
 ) -> dict[str, Any]:
     """Up to lr and down again within the run, momentum the other way round (Smith and Topin 2018)."""
+    needs_an_end(total_iterations)
     peaks = [group["lr"] for group in optimizer.param_groups]
     has_momentum = any("betas" in group or group.get("momentum", 0) > 0 for group in optimizer.param_groups)
     schedule = lr_scheduler.OneCycleLR(

@@ -100,33 +100,69 @@ def predicted_and_true(predicted: Tensor, true: Tensor) -> Figure:
 
 def curves(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str, ylabel: str, title: str = "",
-    logarithmic: bool = False,
+    logarithmic: bool = False, behind: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> Figure:  # fmt: skip
-    """{name: (x values, y values)} -> lines in one chart."""
+    """{name: (x values, y values)} -> lines in one chart.
+
+    Args:
+        behind: noisy values, drawn thin and pale behind the lines, in the colour of the line of the same name.
+    """
     figure, axes = new_figure(6.5, 4)
     axis = axes[0, 0]
-    for name, (x, y) in series.items():
-        axis.plot(x, y, label=name, linewidth=1.2)
+    for number, (name, (x, y)) in enumerate(series.items()):
+        few = len(x) <= 12  # so few points are seen as points; one alone would be no line
+        axis.plot(x, y, label=name, linewidth=1.6, color=f"C{number}", marker="o" if few else None, markersize=4)
+    for number, name in enumerate(series):
+        x, y = (behind or {}).get(name, ((), ()))
+        axis.plot(x, y, linewidth=0.5, alpha=0.25, color=f"C{number}", zorder=1)
     if logarithmic:
         axis.set_yscale("log")
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    axis.legend()
+    axis.grid(alpha=0.3)
+    if len(series) > 1:
+        axis.legend()
     return figure
 
 
-def decision_regions(scores: Tensor, x: Tensor, labels: Tensor, extent: tuple[float, float, float, float]) -> Figure:
-    """Where a classifier of two features draws its borders.
+def grid(extent: tuple[float, float, float, float], size: int = 200) -> Tensor:
+    """Points (size * size, 2) in the middles of the cells of a square grid over `extent`: left, right, bottom, top.
+
+    They go from left to right and from the bottom up, so that `classes.reshape(size, size)` suits `decision_regions`.
+    """
+    left, right, bottom, top = extent
+    steps = (torch.arange(size) + 0.5) / size  # (size,)
+    down, across = torch.meshgrid(bottom + (top - bottom) * steps, left + (right - left) * steps, indexing="ij")
+    return torch.stack([across.flatten(), down.flatten()], dim=1)
+
+
+def decision_regions(
+    regions: Mapping[str, Tensor], x: Tensor, labels: Tensor, extent: tuple[float, float, float, float], *,
+    names: Sequence[str] = ("x1", "x2"),
+) -> Figure:  # fmt: skip
+    """Where classifiers of two features draw their borders, side by side; a colour and a shape for each class.
 
     Args:
-        scores: (H, W) class index of each point of a grid over `extent`.
+        regions: {title: (H, W) class index of each point of a grid over `extent`}.
         x: (N, 2) samples. labels: (N,) their classes.
         extent: left, right, bottom, top of the grid.
+        names: of the two features.
     """
-    figure, axes = new_figure(4.5, 4.5)
-    axis = axes[0, 0]
-    axis.imshow(scores.float().numpy(), origin="lower", extent=extent, cmap="coolwarm", alpha=0.35, aspect="auto")
-    axis.scatter(x[:, 0].numpy(), x[:, 1].numpy(), c=labels.numpy(), cmap="coolwarm", s=14, edgecolors="black", linewidths=0.4)
-    axis.set(xlabel="x1", ylabel="x2")
+    from matplotlib import colormaps
+
+    figure, axes = new_figure(max(4.5, 3.3 * len(regions)), 4.5 if len(regions) == 1 else 3.7, columns=len(regions))
+    most = max(1, int(labels.max()), *(int(classes.max()) for classes in regions.values()))
+    x, labels = x.detach().float().cpu(), labels.cpu()
+    for number, (axis, (title, classes)) in enumerate(zip(axes[0], regions.items(), strict=True)):
+        # A range of its own: where one class fills the picture, it must still have its own colour.
+        shades = {"cmap": "coolwarm", "vmin": 0, "vmax": most, "interpolation": "nearest"}
+        axis.imshow(classes.cpu().float().numpy(), origin="lower", extent=extent, alpha=0.35, aspect="auto", **shades)
+        for k in range(most + 1):
+            points = x[labels == k]  # (N_k, 2)
+            shape = {"marker": "osD^vP*X"[k % 8], "s": 22, "edgecolors": "black", "linewidths": 0.5}
+            axis.scatter(*points.T.numpy(), color=colormaps["coolwarm"](k / most), label=f"class {k}", **shape)
+        axis.set(xlabel=names[0], title=title, xlim=extent[:2], ylim=extent[2:])
+        axis.set_ylabel(names[1] if number == 0 else "")
+    axes[0, 0].legend(fontsize=8)
     return figure
 
 

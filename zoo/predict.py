@@ -169,7 +169,9 @@ def open_images(predictor: Predictor, path: Path, reading: Mapping[str, str]) ->
 
     files = image_files(path) if path.is_dir() else [path]
     if path.suffix.lower() in TABLE_ENDINGS and path.is_file():
-        raise UserError(f"{path} looks like a table, and this model was trained on images; give it an image or a folder.")
+        raise UserError(
+            f"{path} looks like a table, and this model was trained on images; give it an image or a folder."
+        )
     if not files:
         raise UserError(f"There is no image in {path}; input= takes an image or a folder with images.")
     prepare = loaded(ImagePreprocessing.from_dict, predictor.preprocessing)
@@ -238,7 +240,7 @@ def load(source: str | Path, allow: Sequence[str] = ()) -> Predictor:
         allow: see `zoo.checkpoint.load_model`.
 
     Raises:
-        UserError: no checkpoint, one that was refused, or one of a model that answers otherwise than by labels or values.
+        UserError: no checkpoint, one that was refused, or one of a model that answers with neither labels nor values.
     """
     path = find(source)
     checkpoint = read(path)

@@ -1,19 +1,22 @@
-"""What the values of a configuration may be, checked before anything is read or built.
+"""What a configuration may hold, checked before anything is built: values, and pairs that work together.
 
 A value must be of the kind that the yaml files of the chosen groups give it, so a new yaml is checked without a line
 here. RANGES holds what a kind does not say.
 """
 
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from math import inf
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from zoo.commandline import CONFIGS, options
 from zoo.errors import UserError, suggest
 
+# What a data set says about itself in its yaml; checked against, or filled from, the data that was read.
+FACTS = ("image_shape", "num_features", "num_classes", "num_targets", "vocab_size", "seq_len")
 NEEDED = ("model", "data", "task", "optimizer", "trainer")
 NOTES = ("choices", "published")  # top-level keys that are written down and steer nothing
 # What may stand besides what kind and range allow.
@@ -184,3 +187,61 @@ def check_class_weights(task: dict[str, Any]) -> None:
     good = isinstance(weights, list) and all(isinstance(w, (int, float)) and w >= 0 for w in weights)
     if not good or len(weights) != number:
         raise UserError(f"task.class_weights={weights} must be 'balanced' or a list of {number} numbers from 0 on.")
+
+
+def check_pair(cfg: DictConfig) -> None:
+    """Refuses a model or task that needs what the data set does not declare, before the data is read."""
+    for group in ("task", "model"):
+        for value in dict(OmegaConf.to_container(cfg[group], resolve=False)).values():  # type: ignore[arg-type]
+            for key in re.findall(r"\$\{data\.(\w+)", str(value)):
+                if key not in cfg.data.keys():  # noqa: SIM118 - a missing value counts too
+                    raise misfit(cfg, group, key)
+
+
+def misfit(cfg: DictConfig, group: str, key: str) -> UserError:
+    """What the group needs, what the data gives, which data sets would do."""
+    gives = ", ".join(k for k in FACTS if k in cfg.data.keys())  # noqa: SIM118
+    would_do = [name for name in options("data") if key in declares(name)]
+    return UserError(
+        f"{group}={choice(cfg, group)} needs data.{key}, and data={choice(cfg, 'data')} does not give it (it gives "
+        f"{gives}). Data sets that do: {', '.join(would_do) or 'none'}."
+    )
+
+
+def declares(name: str) -> list[str]:
+    node: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
+    return [str(key) for key in node.get("data", {}).keys()]  # noqa: SIM118 - a missing value counts too
+
+
+def choice(cfg: Any, group: str) -> str:
+    return str((cfg.get("choices") or {}).get(group, "?"))
+
+
+def settle_task(cfg: DictConfig, data: Any) -> None:
+    """Puts a real task in place of `task=auto`, by what the data's target is, and says which."""
+    facts = data.prepare().facts
+    if cfg.task.get("_target_") == "auto":
+        name = {"multiclass": "classification", "binary": "binary", "multilabel": "multilabel"}.get(
+            facts.get("kind", ""), "regression"
+        )
+        task = OmegaConf.load(CONFIGS / "task" / f"{name}.yaml")
+        for key, value in cfg.task.items_ex(resolve=False):  # num_outputs is still ???
+            if key in task and value not in (None, "auto") and key not in ("_target_", "num_outputs"):
+                task[key] = value
+        cfg.task = task
+        with open_dict(cfg):
+            cfg.setdefault("choices", {})
+            cfg.choices.task = name
+        data.prepare().notes.append(f"task={name}, as the target has it; task=... decides otherwise")
+    if cfg.task.get("class_weights") == "balanced":
+        counts = facts.get("label_counts")
+        if not counts:
+            raise UserError("task.class_weights=balanced needs classes, and this data set has none.")
+        cfg.task.class_weights = [sum(counts) / (len(counts) * max(1, count)) for count in counts]
+    wanted, given = cfg.task.get("kind"), facts.get("kind")
+    if wanted in ("binary", "multilabel") and given in ("multiclass", "binary") and wanted != given:
+        fits = "classification" if given == "multiclass" else "binary or classification"
+        raise UserError(
+            f"task={choice(cfg, 'task')} does not fit data={choice(cfg, 'data')}, which has "
+            f"{facts.get('num_classes')} classes and one label a sample; use task={fits}."
+        )

@@ -107,11 +107,11 @@ def test_binary_cross_entropy_is_finite_where_the_sigmoid_is_0_or_1():
 def test_half_squared_error_compares_with_one_hot_vectors(num_samples, num_classes, one_hot):
     outputs, y = randn(num_samples, num_classes), labels(num_samples, num_classes)
     wanted = F.one_hot(y, num_classes).double()
+    cells = [(i, k) for i in range(num_samples) for k in range(num_classes)]
     assert_same(
         outputs,
         lambda a: supervised.half_squared_error(a, wanted if one_hot else y),
-        lambda a: sum(0.5 * (a[i, k] - wanted[i, k]) ** 2 for i in range(num_samples) for k in range(num_classes))
-        / num_samples,
+        lambda a: sum(0.5 * (a[c] - wanted[c]) ** 2 for c in cells) / num_samples,
         lambda a: 0.5 * num_classes * F.mse_loss(a, wanted),
     )
 

@@ -103,7 +103,13 @@ def test_other_folders_keep_the_classes_of_the_run(tmp_path):
             for i in range(10):
                 shade = {"cat": 20, "dog": 120, "owl": 220, "yak": 0}[name] + generator.randint(-10, 10)
                 Image.new("L", (8, 8), max(0, shade)).save(tmp_path / root / name / f"{i}.png")
-    arguments = ("model=mlp", "data=image_folder", f"data.root={tmp_path / 'a'}", "data.image_size=8", "optimizer.lr=0.01")
+    arguments = (
+        "model=mlp",
+        "data=image_folder",
+        f"data.root={tmp_path / 'a'}",
+        "data.image_size=8",
+        "optimizer.lr=0.01",
+    )
     assert run(configure(*arguments, "trainer.max_epochs=20", "data.batch_size=4", run_dir=tmp_path / "run")) == 0
     assert evaluate(tmp_path / "run").metrics == of_run(tmp_path / "run", "test")
     assert evaluate(tmp_path / "run", settings={"root": str(tmp_path / "b")}).metrics["all/accuracy"] == 1.0

@@ -3,8 +3,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule, Trainer
 from sklearn import metrics as sk
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from zoo.batches import ImageBatch, TableBatch
 from zoo.errors import UserError
@@ -42,7 +44,7 @@ def finished(task, outputs: Tensor, targets: Tensor, sizes: list[int], monkeypat
 @pytest.mark.parametrize("sizes", UNEVEN, ids=str)
 @pytest.mark.parametrize("num_classes", [2, 3, 10])
 def test_metrics_of_uneven_batches_are_those_of_the_whole_set(num_classes, sizes, monkeypatch):
-    logits, y = randn(50, num_classes), torch.arange(50) % (num_classes - (num_classes > 3))  # of 10 classes, one absent
+    logits, y = randn(50, num_classes), torch.arange(50) % min(num_classes, 9)  # of 10 classes, one is absent
     task = Classification(Given(), SGD, num_classes=num_classes, top_k=num_classes)
     found = finished(task, logits, y, sizes, monkeypatch)
     predicted = logits.argmax(1)
@@ -155,7 +157,8 @@ TASKS = {
         Classification, {"num_classes": 2, "kind": "binary", "loss": "binary_cross_entropy"}, torch.arange(6) % 2, 1
     ),
     "multilabel": (
-        Classification, {"num_classes": 2, "kind": "multilabel", "loss": "binary_cross_entropy"}, torch.eye(2)[[0, 1] * 3], 2
+        Classification, {"num_classes": 2, "kind": "multilabel", "loss": "binary_cross_entropy"},
+        torch.eye(2)[[0, 1] * 3], 2
     ),
     "regression": (Regression, {}, torch.arange(6.0)[:, None], 1),
 }  # fmt: skip
@@ -252,3 +255,42 @@ def test_pictures_of_images_show_the_confusion_and_what_was_mistaken(monkeypatch
     expected = [names[p] if p == t else f"{names[p]} (is {names[t]})" for p, t in zip(predicted, y, strict=True)]
     assert [text.get_text() for text in shown["predictions"].axes[0].texts] == expected
     assert [text.get_text() for text in shown["misclassified"].axes[0].texts] == [c for c in expected if " (is " in c]
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "max_steps"),
+    [(4, -1), (1000, 14), (-1, 14)],
+)
+def test_schedules_are_told_how_many_iterations_an_epoch_has(max_epochs, max_steps, tmp_path):
+    told = {}
+
+    def schedule(optimizer, total_iterations, iterations_per_epoch):
+        told.update(total=total_iterations, per_epoch=iterations_per_epoch)
+        return {"scheduler": torch.optim.lr_scheduler.ConstantLR(optimizer), "interval": "step"}
+
+    class Seven(LightningDataModule):
+        def train_dataloader(self):
+            batches = [TableBatch(randn(2, 4), torch.tensor([0, 1]))] * 7
+            return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
+
+    task = Classification(MLP(in_features=4, out_features=2, hidden_features=[]), SGD, schedule, num_classes=2)
+    trainer = Trainer(
+        max_epochs=max_epochs, max_steps=max_steps, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(task, datamodule=Seven())
+    assert told == {"total": 28 if max_steps < 0 else max_steps, "per_epoch": 7}
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="R2Score refuses a set of one sample")
+def test_a_set_of_one_sample_has_errors_too(monkeypatch):
+    found = finished(Regression(Given(), SGD), randn(1, 1), randn(1, 1, seed=1), [1], monkeypatch)
+    assert found["mse"] > 0
+
+
+@pytest.mark.xfail(strict=True, reason="a sigmoid rounded to 0.5 counts as class 0")
+def test_training_and_validation_count_a_score_just_above_0_alike(monkeypatch):
+    scores, y = torch.full((4, 1), 1e-9), torch.ones(4, dtype=torch.long)
+    task = Classification(Given(), SGD, kind="binary", num_classes=2, loss="binary_cross_entropy")
+    found = finished(task, scores, y, [4], monkeypatch)
+    assert found["accuracy"] == task.losses(TableBatch(scores, y))["accuracy"].item()

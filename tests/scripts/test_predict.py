@@ -1,0 +1,272 @@
+"""scripts/predict.py: what it prints is what the model computes, and what it cannot read it names."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zoo.checkpoint import load_model, read
+from zoo.data.csv import read_csv
+from zoo.data.images import ImagePreprocessing
+from zoo.data.table import TablePreprocessing
+from zoo.errors import UserError
+from zoo.predict import CHUNK, load
+from zoo.run import configure, run
+
+
+@pytest.fixture(scope="session")
+def digit_files(tmp_path_factory):
+    """8 digits of scikit-learn as PNG files, two of them in a folder below."""
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "more").mkdir()
+    for i, image in enumerate(load_digits().images[:8]):
+        pixels = (image * 255 / 16).round().astype(np.uint8)
+        Image.fromarray(pixels).save(folder / ("more" if i > 5 else ".") / f"{7 - i}.png")
+    return folder
+
+
+def of_lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def by_hand(folder, path):
+    """Softmax of the model on one image, without the zoo's predict."""
+    prepare = ImagePreprocessing.from_dict(read(folder)["preprocessing"])
+    with torch.no_grad():
+        return load_model(folder)(prepare(prepare.open(path)[None])).softmax(1)[0]
+
+
+def test_one_image_equals_the_model_called_by_hand(digits_run, digit_files, call_script):
+    path = digit_files / "3.png"
+    ran = call_script("predict", f"ckpt={digits_run}", f"input={path}", "format=json", "top=10")
+    (answer,) = of_lines(ran.out)
+    expected = by_hand(digits_run, path)
+    assert answer["label"] == str(int(expected.argmax()))
+    assert {pair["label"]: pair["probability"] for pair in answer["top"]} == {
+        str(k): value for k, value in enumerate(expected.tolist())
+    }
+    assert "softmax over 10 classes" in ran.err
+
+
+def test_as_a_new_user_types_it(digits_run, digit_files, type_script):
+    ran = type_script("predict", f"ckpt={digits_run}", "input=3.png", cwd=digit_files)
+    assert ran.status == 0, ran.err
+    best = by_hand(digits_run, digit_files / "3.png")
+    assert ran.out.startswith(f"3.png: {int(best.argmax())} ({float(best.max()):.1%}), ")
+    assert ran.out.count("%") == 3
+    assert ran.err == "LeNet5: label and probability (softmax over 10 classes).\n"  # no bar: this is no terminal
+
+
+def test_a_folder_comes_in_the_order_of_its_names(digits_run, digit_files, call_script):
+    ran = call_script("predict", f"ckpt={digits_run}", f"input={digit_files}", "format=json")
+    names = [answer["input"] for answer in of_lines(ran.out)]
+    assert names == [str(digit_files / f"{i}.png") for i in range(2, 8)] + [
+        str(digit_files / "more" / f"{i}.png") for i in (0, 1)
+    ]
+    for answer in of_lines(ran.out):
+        assert answer["probability"] == pytest.approx(float(by_hand(digits_run, answer["input"]).max()), abs=1e-6)
+
+
+def test_a_large_folder_is_read_a_chunk_at_a_time(digits_run, tmp_path, monkeypatch):
+    for i in range(2 * CHUNK + 5):
+        Image.new("L", (8, 8), i % 256).save(tmp_path / f"{i:04}.png")
+    opened = []
+    monkeypatch.setattr(ImagePreprocessing, "open", spy(ImagePreprocessing.open, opened))
+    answers = load(digits_run).answers(tmp_path)
+    next(answers)
+    assert len(opened) == CHUNK
+    assert len(list(answers)) == 2 * CHUNK + 4
+
+
+def spy(function, calls):
+    def called(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    return called
+
+
+def test_unreadable_files_are_named_skipped_and_counted(digits_run, tmp_path, call_script):
+    Image.new("L", (8, 8)).save(tmp_path / "good.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    (tmp_path / "a cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
+    ran = call_script("predict", f"ckpt={digits_run}", f"input={tmp_path}")
+    assert ran.status == 0
+    assert len(ran.out.splitlines()) == 1
+    said = ran.err.splitlines()[1:]
+    assert [("a cut.png" in said[0]), ("broken.png" in said[1])] == [True, True]
+    assert said[2] == "2 of 3 could not be read and were skipped."
+    (tmp_path / "good.png").unlink()
+    ran = call_script("predict", f"ckpt={digits_run}", f"input={tmp_path}")
+    assert ran.status == 2
+    assert "broken.png" in ran.err
+    assert ran.err.splitlines()[-1] == "Error: None of the 2 inputs could be read."
+
+
+def test_table_values_are_the_tasks_outputs_in_the_targets_own_units(csv_regression_run, call_script, tmp_path):
+    from zoo.build import build_task
+    from zoo.evaluate import build_data
+
+    path = csv_regression_run.parent / "houses.csv"
+    ran = call_script("predict", f"ckpt={csv_regression_run}", f"input={path}", "format=json")
+    checkpoint = read(csv_regression_run)
+    model = load_model(csv_regression_run)
+    task = build_task(checkpoint["config"], model, build_data(checkpoint, {}))
+    x, _ = TablePreprocessing.from_dict(checkpoint["preprocessing"]).encode(read_csv(path))
+    with torch.no_grad():
+        expected = torch.cat([task.in_units(model(rows)) for rows in x.split(CHUNK)]).flatten().tolist()
+    assert [answer["values"]["price"] for answer in of_lines(ran.out)] == expected
+    assert [answer["row"] for answer in of_lines(ran.out)] == list(range(2, 92))
+    true = np.loadtxt(path, delimiter=",", skiprows=1, usecols=4)
+    assert abs(np.mean(expected) - true.mean()) < true.std()  # prices, not standardized values
+
+
+def test_columns_are_found_by_name(csv_regression_run, tmp_path):
+    path, other = csv_regression_run.parent / "houses.csv", tmp_path / "other order.csv"
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    with other.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["colour", "town", "rooms", "area"], delimiter=";", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({"colour": "red", **row} for row in rows)
+    predictor = load(csv_regression_run)
+    assert [a.ranked for a in predictor.answers(other)] == [a.ranked for a in predictor.answers(path)]
+
+
+def test_a_missing_column_and_a_strange_cell_are_one_line(csv_regression_run, tmp_path, call_script):
+    (tmp_path / "a.csv").write_text("area,town\n70,Ulm\n")
+    (tmp_path / "b.csv").write_text("area,rooms,town\n70,many,Ulm\n")
+    for name, said in (("a.csv", "lacks what the model was trained on: 'rooms'"), ("b.csv", "row 2, column 'rooms'")):
+        ran = call_script("predict", f"ckpt={csv_regression_run}", f"input={tmp_path / name}")
+        assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+        assert said in ran.err
+
+
+def test_an_unseen_value_is_a_note(csv_regression_run, tmp_path, call_script):
+    (tmp_path / "a.csv").write_text("area,rooms,town\n70,3,Oslo\n")
+    ran = call_script("predict", f"ckpt={csv_regression_run}", f"input={tmp_path / 'a.csv'}")
+    assert ran.status == 0
+    assert "unseen values, such as 'Oslo'" in ran.err
+    assert ran.out.startswith("row 2: price ")
+
+
+def test_classes_of_a_table_have_their_names(csv_classification_run, call_script):
+    path = csv_classification_run.parent / "fruit.csv"
+    ran = call_script("predict", f"ckpt={csv_classification_run}", f"input={path}", "format=json", "top=3")
+    for answer in of_lines(ran.out):
+        assert {pair["label"] for pair in answer["top"]} == {"apple", "cherry", "melon"}
+        assert sum(pair["probability"] for pair in answer["top"]) == pytest.approx(1)
+
+
+def write_corners(path):
+    path.write_text("a,b\n0,0\n0,1\n1,0\n1,1\n")
+    return path
+
+
+def test_one_logit_names_both_classes(tmp_path):
+    arguments = ("model=mlp", "data=xor", "task=binary", "optimizer.lr=0.02", "trainer.max_epochs=10")
+    assert run(configure(*arguments, run_dir=tmp_path / "run")) == 0
+    predictor = load(tmp_path / "run")
+    answers = list(predictor.answers(write_corners(tmp_path / "x.csv")))
+    assert [answer.ranked[0][0] for answer in answers] == ["0", "1", "1", "0"]
+    for answer in answers:
+        assert sum(value for _, value in answer.ranked) == pytest.approx(1)
+        assert answer.ranked[0][1] > 0.5
+    assert "sigmoid, two classes" in predictor.describe()
+
+
+def test_threshold_units_give_scores_and_no_probability(tmp_path, call_script):
+    assert run(configure("model=perceptron", "data=iris", "trainer.max_epochs=3", run_dir=tmp_path / "run")) == 0
+    from sklearn.datasets import load_iris
+
+    iris = load_iris()
+    rows = "\n".join(",".join(map(str, row)) for row in iris.data[::30])
+    (tmp_path / "iris.csv").write_text(",".join(iris.feature_names) + "\n" + rows + "\n")
+    ran = call_script("predict", f"ckpt={tmp_path / 'run'}", f"input={tmp_path / 'iris.csv'}", "format=json")
+    model = load_model(tmp_path / "run")
+    x, _ = TablePreprocessing.from_dict(read(tmp_path / "run")["preprocessing"]).encode(read_csv(tmp_path / "iris.csv"))
+    scores = model.scores(x).detach()
+    for answer, row in zip(of_lines(ran.out), scores, strict=True):
+        assert "probability" not in answer
+        assert answer["label"] == iris.target_names[int(row.argmax())]
+        assert answer["score"] == float(row.max())
+    assert "no probability" in ran.err
+
+
+def test_several_labels_are_those_above_one_half(digits_run):
+    predictor = load(digits_run)
+    predictor.kind = "multilabel"
+    assert predictor.rank(torch.tensor([0.1, 0.6, 0.5, 0.9] + [0.0] * 6)) == [
+        ("3", pytest.approx(0.9)),
+        ("1", pytest.approx(0.6)),
+    ]
+    x = torch.zeros(2, 1, 28, 28)
+    assert torch.equal(predictor.measures(x), predictor.model(x).sigmoid())
+
+
+def test_answers_go_into_a_file(digits_run, digit_files, call_script, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    ran = call_script("predict", f"ckpt={digits_run}", f"input={digit_files}", "format=json", f"out={out}")
+    assert (ran.status, ran.out) == (0, "")
+    assert len(of_lines(out.read_text())) == 8
+    assert f"Written: {out}, 8 lines" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "ckpt= is missing"),
+        (("ckpt={digits}",), "input= is missing"),
+        (("ckpt={digits}", "input={tmp}/nothing.png"), "There is nothing at"),
+        (("ckpt={digits}", "input={tmp}/empty"), "There is no image in"),
+        (("ckpt={digits}", "input={houses}/../houses.csv"), "looks like a table"),
+        (("ckpt={houses}", "input={tmp}/empty"), "is a folder, and this model was trained on a table"),
+        (("ckpt={houses}", "input={tmp}/photo.png"), "is an image, and this model was trained on a table"),
+        (("ckpt={digits}", "input={tmp}/photo.png", "format=xml"), "must be text or json"),
+        (("ckpt={digits}", "input={tmp}/photo.png", "top=0"), "top=0 must be"),
+        (("ckpt={digits}", "input={tmp}/photo.png", "out={tmp}/photo.png"), "would overwrite the input"),
+        (("ckpt={digits}", "input={tmp}/photo.png", "out={tmp}/no/x"), "Cannot use"),
+        (("ckpt={digits}", "inptu={tmp}/photo.png"), "did you mean 'input'?"),
+    ],
+    ids=str,
+)
+def test_what_a_user_can_mend_is_one_line(digits_run, csv_regression_run, tmp_path, call_script, arguments, said):
+    (tmp_path / "empty").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "photo.png")
+    names = {"digits": digits_run, "houses": csv_regression_run, "tmp": tmp_path}
+    ran = call_script("predict", *(argument.format(**names) for argument in arguments))
+    assert (ran.status, ran.out) == (2, "")
+    assert said in ran.err
+    assert ran.err.splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("target", ["os.system", "pathlib.Path.write_text", "torch.load", "zoo.commandline.os.system"])
+def test_a_hostile_model_is_refused(digits_run, digit_files, call_script, tmp_path, target):
+    checkpoint = read(digits_run)
+    checkpoint["config"]["model"]["channels"] = [6, {"_target_": target, "_args_": [f"touch {tmp_path / 'proof'}"]}]
+    torch.save(checkpoint, tmp_path / "hostile.ckpt")
+    ran = call_script("predict", f"ckpt={tmp_path / 'hostile.ckpt'}", f"input={digit_files}")
+    assert ran.status == 2
+    assert f"model.channels[1] would call '{target}'" in ran.err
+    assert not (tmp_path / "proof").exists()
+
+
+def test_a_model_gone_wrong_says_so(digits_run, digit_files, tmp_path):
+    checkpoint = read(digits_run)
+    checkpoint["state_dict"]["model.output.bias"][0] = float("nan")
+    torch.save(checkpoint, tmp_path / "nan.ckpt")
+    with pytest.raises(UserError, match="no finite number"):
+        list(load(tmp_path / "nan.ckpt").answers(digit_files))
+
+
+def test_a_column_alone_is_a_table(tmp_path):
+    (tmp_path / "line.csv").write_text("x,y\n" + "".join(f"{i / 7:.3f},{2 * i / 7 + 0.5:.3f}\n" for i in range(60)))
+    arguments = ("data=csv", f"data.path={tmp_path / 'line.csv'}", "data.target=y", "trainer.max_epochs=1")
+    assert run(configure(*arguments, run_dir=tmp_path / "run")) == 0
+    (tmp_path / "new.csv").write_text("x\n1.5\n2.5\n")
+    assert len(list(load(tmp_path / "run").answers(tmp_path / "new.csv"))) == 2

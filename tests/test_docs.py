@@ -1,0 +1,160 @@
+"""Every command that is written down runs: the README's as a new user types them, the yaml headers' in process."""
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zoo.commandline import CONFIGS
+from zoo.run import configure, run
+
+pytestmark = pytest.mark.docs
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+# What the surrounding test run has done already, and what shows a server.
+ELSEWHERE = ('pip install -e ".[test]" && pytest', "tensorboard --logdir outputs")
+HEADERS = sorted(
+    {
+        match.strip()
+        for path in CONFIGS.rglob("*.yaml")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("#")
+        for match in re.findall(r"python train\.py ?[^#(]*$", line)
+    }
+)
+NEEDS_DOWNLOAD = re.compile(r"(data=(mnist|fashion_mnist|cifar10)|experiment=)")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with the files that the documents speak of."""
+    folder = tmp_path_factory.mktemp("workplace")
+    generator = np.random.default_rng(0)
+    rows = [f"{size:.1f},{town},{2.5 * size + (30 if town == 'Ulm' else 0) + noise:.2f}"
+            for size, town, noise in zip(generator.uniform(20, 200, 200), ["Ulm", "Jena"] * 100,
+                                         generator.normal(0, 5, 200), strict=True)]  # fmt: skip
+    for name in ("my houses (2).csv", "houses.csv", "my.csv"):
+        (folder / name).write_text("\n".join(["size,town,price", *rows]) + "\n")
+    for i in range(40):
+        place = folder / "photos" / ("cats" if i % 2 else "dogs")
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 120, (40, 50, 3), dtype=np.uint8)
+        pixels[:, : 25 if i % 2 else 50] += 100
+        Image.fromarray(pixels).save(place / f"{i}.png")
+    Image.fromarray(pixels).save(folder / "photo.png")
+    (folder / "mypkg.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Sequential):\n"
+        "    def __init__(self, in_features: int, num_classes: int, width: int):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(in_features, width), nn.ReLU(), "
+        "nn.Linear(width, num_classes))\n"
+    )
+    return folder
+
+
+def newest(folder, model):
+    """The newest run of a model below outputs/."""
+    runs = sorted((folder / "outputs").glob(f"*/*_{model}_*"), key=lambda path: path.name)
+    return runs[-1]
+
+
+def typed(command, folder):
+    """The words of a command, with this Python and this copy of the zoo, and a real run in place of a placeholder."""
+    if "<run>" in command:
+        run_dir = newest(folder, "lenet5").relative_to(folder)
+        command = command.replace("outputs/<date>/<run>/", f"{run_dir}/")
+    words = shlex.split(command)
+    if words[0] == "python":
+        words[:2] = [sys.executable, str(ROOT / words[1])]
+    return words
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ELSEWHERE])
+def test_a_command_of_the_readme_runs(command, workplace):
+    if NEEDS_DOWNLOAD.search(command) and "ZOO_DATA" not in os.environ:
+        pytest.skip("needs the data set: set ZOO_DATA to a folder that has it")
+    command = command.removeprefix("pip install -e . && ")  # done before the tests start
+    ended = subprocess.run(typed(command, workplace), cwd=workplace, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "Warning" not in ended.stdout + ended.stderr
+    assert "Tip" not in ended.stdout + ended.stderr
+    lines = [line for line in ended.stdout.splitlines() if line]
+    assert len(lines) == len(set(lines)) or "-m" in command or "--" in command, "no message twice"
+
+
+def test_the_last_lines_say_where_the_run_is_and_how_to_look(workplace):
+    words = typed("python train.py debug=fast", workplace)
+    ended = subprocess.run(words, cwd=workplace, capture_output=True, text=True, check=True)
+    folder, board = ended.stdout.strip().splitlines()[-2:]
+    assert (workplace / folder.removeprefix("Run folder: ") / "metrics.json").is_file()
+    assert board == "Look at it: tensorboard --logdir outputs"
+
+
+def test_tensorboard_shows_a_run_within_ten_seconds(workplace):
+    subprocess.run(typed("python train.py debug=fast", workplace), cwd=workplace, capture_output=True, check=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    board = Path(sys.executable).with_name("tensorboard")
+    server = subprocess.Popen(
+        [board, "--logdir", "outputs", "--host", "127.0.0.1", "--port", str(port)], cwd=workplace,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        shown = ""
+        for _ in range(60):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/data/plugin/scalars/tags", timeout=5) as answer:
+                    shown = answer.read().decode()
+            except OSError:
+                shown = ""
+            if "train/loss" in shown:
+                break
+            time.sleep(0.5)
+        assert "train/loss" in shown
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def test_every_wish_of_the_table_can_be_composed(tmp_path):
+    section = README.split("| wish | write |")[1].split("\n\n")[0]
+    wishes = [code for code in re.findall(r"`([^`]+)`", section) if "=" in code]
+    assert len(wishes) > 15
+    for wish in wishes:
+        configure(*shlex.split(wish), run_dir=tmp_path)
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_command_of_a_yaml_header_runs(header, workplace, monkeypatch):
+    """In process and cut short; what it says is what is run."""
+    if NEEDS_DOWNLOAD.search(header) and ("ZOO_DATA" not in os.environ or "cifar10" in header):
+        pytest.skip("needs the data set: set ZOO_DATA to a folder that has it")
+    words = shlex.split(header)[2:]
+    if set(words) & {"--help", "--cfg"}:
+        return  # the README's test runs these
+    monkeypatch.chdir(workplace)
+    monkeypatch.syspath_prepend(workplace)
+    for option, missing in (("gpu", not torch.cuda.is_available()), ("ddp", True)):
+        if f"trainer={option}" in words and missing:
+            configure(*words, run_dir=workplace / "composed")  # runs in tests/test_gpu.py and tests/test_ddp.py
+            return
+    source = workplace / "source"
+    if any("outputs/..." in word for word in words):
+        if not source.exists():
+            run(configure("debug=fast", "logger=none", run_dir=source))
+        words = [word.replace("outputs/...", str(source)) for word in words]
+    short = ["trainer.limit_train_batches=2", "trainer.max_epochs=1", "trainer.limit_val_batches=1"]
+    short += ["trainer.limit_test_batches=1"]
+    assert run(configure(*words, *short, run_dir=workplace / "runs" / str(HEADERS.index(header)))) == 0
