@@ -1,6 +1,6 @@
 """Writes the table of results in README.md from the files in results/.
 
-    python scripts/results_table.py
+python scripts/results_table.py
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Several processes, as a user starts them. Each test is a subprocess: a fork of a test runner with threads would hang."""
+"""Several processes, as a user starts them. Each test is a subprocess: a fork of a threaded runner would hang."""
 
 import json
 import subprocess

@@ -42,11 +42,12 @@ MAY_IMPORT = {
     # The trunk: what puts the rooms together.
     "settings": ({"commandline"}, {"omegaconf"}),
     "build": (
-        {"checkpoint", "commandline", "callbacks", "loop", "settings"},
+        {"session", "checkpoint", "commandline", "callbacks", "loop", "settings"},
         {"torch", "lightning", "hydra", "omegaconf"},
     ),
     "evaluate": ({"build", "checkpoint", "data"}, {"torch", "lightning"}),
     "predict": ({"checkpoint", "data", "batches"}, {"torch", "PIL"}),
+    "session": ({"checkpoint", "callbacks"}, {"torch", "lightning"}),
     "run": ({"build", "commandline", "metrics", "report", "checkpoint"}, {"hydra", "omegaconf"}),
 }
 

@@ -143,15 +143,36 @@ def test_a_curve_of_few_points_shows_each_and_needs_no_legend_alone():
     assert axis.get_legend() is None
 
 
-def test_noise_lies_behind_its_own_curve_in_its_colour():
-    series = {name: ([0, 9], [y, y]) for name, y in (("a", 1.0), ("b", 2.0))}
-    figure = pictures.curves(series, behind={"b": (range(10), range(10))}, xlabel="x", ylabel="y")
+@pytest.mark.parametrize(("low", "high", "shown"), [(0.06, 1.4, "0.2"), (1e-4, 10.0, "0.001")])
+def test_a_logarithmic_axis_has_plain_numbers(low, high, shown):
+    figure = pictures.curves({"a": ([0, 1], [low, high])}, xlabel="x", ylabel="y", logarithmic=True)
     drawn(figure)
-    a, b, _, noise = figure.axes[0].lines
-    assert a.get_color() != b.get_color() == noise.get_color()
-    assert noise.get_zorder() < b.get_zorder()
-    assert noise.get_alpha() < 1
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["a", "b"]
+    numbers = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert shown in numbers
+    assert len(numbers) <= 12
+
+
+def test_whole_numbers_have_no_ticks_between_them():
+    whole, parts = (pictures.curves({"a": (x, x)}, xlabel="x", ylabel="y") for x in ([1, 2, 3], [0.5, 1.0, 2.0]))
+    assert all(tick.is_integer() for tick in whole.axes[0].get_xticks())
+    assert not all(tick.is_integer() for tick in parts.axes[0].get_xticks())
+
+
+def test_noisy_curves_stand_side_by_side_on_common_axes():
+    smooth = {"a": ([0, 1], [1.0, 1.0]), "b": ([0, 2], [2.0, 2.0])}
+    noisy = {"a": ([0, 1], [0.0, 3.0]), "b": (range(50), range(50))}
+    figure = pictures.noisy_curves(smooth, noisy, labels=("mean", "each"), xlabel="x", ylabel="y", title="a title")
+    assert is_no_blank(figure)
+    first, second = figure.axes
+    assert (first.get_title(), second.get_title()) == ("a", "b")
+    assert first.get_ylim() == second.get_ylim()
+    assert first.get_xlim() == second.get_xlim()
+    for axis, name in ((first, "a"), (second, "b")):
+        each, mean = axis.lines  # the smooth one is drawn last, on top
+        assert list(each.get_ydata()) == list(noisy[name][1])
+        assert list(mean.get_ydata()) == list(smooth[name][1])
+        assert mean.get_linewidth() > each.get_linewidth()
+    assert [text.get_text() for text in first.get_legend().get_texts()] == ["each", "mean"]
 
 
 def test_grid_points_are_the_middles_of_the_cells_of_their_picture():
@@ -174,6 +195,14 @@ def test_decision_regions_have_the_samples_on_them(titles):
         image = axis.images[0]
         assert image.origin == "lower"
         assert image.get_extent() == list(extent)
+
+
+def test_each_panel_may_have_labels_of_its_own():
+    x, half = torch.tensor([[0.2, 0.2], [0.8, 0.8]]), torch.zeros(2, 2)
+    labels = {"a": torch.tensor([0, 1]), "b": torch.tensor([1, 1])}
+    figure = pictures.decision_regions({"a": half, "b": half}, x, labels, (0.0, 1.0, 0.0, 1.0))
+    assert [[len(points.get_offsets()) for points in axis.collections] for axis in figure.axes] == [[1, 1], [0, 2]]
+    assert is_no_blank(figure)
 
 
 @pytest.mark.parametrize("k", [0, 1])

@@ -3,20 +3,15 @@
 import inspect
 import logging
 import re
-import resource
-import signal
 import time
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationKeyError, InterpolationToMissingValueError, OmegaConfBaseException
 from torch import nn
@@ -24,108 +19,17 @@ from torch import nn
 from zoo.callbacks.checkpointing import AtomicCheckpointIO, RunCheckpoint
 from zoo.callbacks.exact_resume import RandomState
 from zoo.callbacks.panels import Panels
-from zoo.checkpoint import check_resume, find_resume, load_pretrained, read
+from zoo.checkpoint import check_resume, find_resume, load_pretrained
 from zoo.commandline import options
 from zoo.errors import UserError
 from zoo.loop import use_lean_loop, why_not
+from zoo.session import Run
 from zoo.settings import FACTS, check_class_weights, check_pair, check_settings, choice, misfit, settle_task
 
 log = logging.getLogger(__name__)
 
 BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError)  # in a class of ours: not the input's
 GROUPS = ("model", "data", "task", "optimizer", "scheduler", "finetune", "trainer", "logger")
-
-
-@dataclass
-class Run:
-    """Everything a run consists of. `fit`, then `test`, then `metrics`."""
-
-    config: dict[str, Any]
-    data: LightningDataModule
-    task: LightningModule
-    trainer: Trainer
-    checkpoint: RunCheckpoint | None
-    notes: list[str] = field(default_factory=list)
-    resume: Path | None = None
-    started: float = field(default_factory=time.monotonic)
-    results: dict[str, float] = field(default_factory=dict)
-    resumed_from: int = 0
-
-    def fit(self) -> None:
-        self._call(self.trainer.fit, self.task, self.data, ckpt_path=self.resume, weights_only=True)
-        self._collect()
-
-    def test(self) -> None:
-        """Tests the best checkpoint, or the last where nothing chose a best one."""
-        if "test" not in self.data.prepare().parts:
-            return
-        if self.checkpoint is not None:
-            self.trainer.strategy.barrier("checkpoints written")
-            found = [self.checkpoint.best] if self.checkpoint.best_epoch is not None else []
-            if found and self.resume:
-                found.append(self.resume.with_name("best.ckpt"))  # no epoch since then was better
-            path = next((p for p in (*found, self.checkpoint.last, self.resume) if p is not None and p.is_file()), None)
-            if path is not None:
-                best = read(path)
-                self.task.load_state_dict(best["state_dict"])
-                self.results |= best["metrics"]  # training and validation of the epoch that is tested
-        self._call(self.trainer.test, self.task, self.data, verbose=False)
-        self._collect("test/")
-
-    def _call(self, function: Any, *arguments: Any, **options: Any) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"lightning\..*")
-            try:
-                function(*arguments, **options)
-            except MisconfigurationException as error:
-                raise UserError(f"The trainer refuses this: {error}") from error
-            except RuntimeError as error:
-                if not str(error).startswith("Early stopping conditioned on"):
-                    raise
-                raise UserError(f"callbacks.early_stopping.monitor: {error}") from error
-            except SystemExit:
-                if not self.trainer.interrupted:
-                    raise
-                # Lightning makes an exit of Ctrl-C and turns further ones off.
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-                raise KeyboardInterrupt from None
-
-    def _collect(self, prefix: str = "") -> None:
-        metrics = self.trainer.callback_metrics
-        self.results |= {name: float(value) for name, value in metrics.items() if name.startswith(prefix)}
-
-    def metrics(self, status: str) -> dict[str, Any]:
-        """The flat contents of `metrics.json`."""
-        from zoo.callbacks.curves import Curves, iterations_done
-
-        curves = next((c for c in self.trainer.callbacks if isinstance(c, Curves)), None)
-        progress = self.trainer.fit_loop.epoch_progress.current
-        return self.results | {
-            "epoch": progress.processed,
-            "best_epoch": self.checkpoint.best_epoch if self.checkpoint else None,
-            "iteration": iterations_done(self.trainer),
-            "samples_seen": curves.samples_seen if curves else None,
-            "seconds": round(time.monotonic() - self.started, 3),
-            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-            "num_parameters": sum(p.numel() for p in self.task.model.parameters()),
-            "world_size": self.trainer.world_size,
-            "num_threads": torch.get_num_threads(),
-            "resumed_from_iteration": self.resumed_from,
-            "status": status,
-        }
-
-    def close(self, metrics: Mapping[str, Any]) -> None:
-        """Writes the row of the HPARAMS tab and ends the event file."""
-        final = {name: value for name, value in metrics.items() if name.startswith("test/")} or {
-            name: value for name, value in metrics.items() if name.startswith("val/")
-        }
-        for callback in self.trainer.callbacks:
-            if isinstance(callback, Panels) and metrics.get("status") == "finished":
-                callback.write_hyper_parameters(self.trainer, final)
-        for logger in self.trainer.loggers:
-            if hasattr(logger, "close"):
-                logger.close()
 
 
 def build(cfg: DictConfig) -> Run:
@@ -387,6 +291,7 @@ def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             enable_model_summary=False,
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             enable_checkpointing=True,
             deterministic=config.get("deterministic", False),
             inference_mode=True,

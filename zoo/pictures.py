@@ -100,27 +100,61 @@ def predicted_and_true(predicted: Tensor, true: Tensor) -> Figure:
 
 def curves(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str, ylabel: str, title: str = "",
-    logarithmic: bool = False, behind: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    logarithmic: bool = False,
 ) -> Figure:  # fmt: skip
-    """{name: (x values, y values)} -> lines in one chart.
-
-    Args:
-        behind: noisy values, drawn thin and pale behind the lines, in the colour of the line of the same name.
-    """
+    """{name: (x values, y values)} -> lines in one chart."""
     figure, axes = new_figure(6.5, 4)
     axis = axes[0, 0]
-    for number, (name, (x, y)) in enumerate(series.items()):
+    for name, (x, y) in series.items():
         few = len(x) <= 12  # so few points are seen as points; one alone would be no line
-        axis.plot(x, y, label=name, linewidth=1.6, color=f"C{number}", marker="o" if few else None, markersize=4)
-    for number, name in enumerate(series):
-        x, y = (behind or {}).get(name, ((), ()))
-        axis.plot(x, y, linewidth=0.5, alpha=0.25, color=f"C{number}", zorder=1)
+        axis.plot(x, y, label=name, linewidth=1.5, marker="o" if few else None, markersize=4)
     if logarithmic:
-        axis.set_yscale("log")
+        plain_logarithms(axis)
+    if all(float(value).is_integer() for x, _ in series.values() for value in x):
+        axis.xaxis.get_major_locator().set_params(integer=True)  # there is no epoch 2.5
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axis.grid(alpha=0.3)
     if len(series) > 1:
         axis.legend()
+    return figure
+
+
+def plain_logarithms(axis: Any) -> None:
+    """A logarithmic y axis with plain numbers, and 2 and 5 between the powers of ten where there is room for them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+
+
+def noisy_curves(
+    smooth: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    noisy: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, xlabel: str, ylabel: str,
+    labels: tuple[str, str], title: str = "",
+) -> Figure:  # fmt: skip
+    """A chart for each name, side by side on common axes: its smooth curve over its noisy one.
+
+    Args:
+        smooth, noisy: {name: (x values, y values)}, the same names in both.
+        labels: what the smooth and what the noisy curves are.
+    """
+    figure, axes = new_figure(3.4 * len(smooth), 3.6, columns=len(smooth))
+    for number, (name, (x, y)) in enumerate(smooth.items()):
+        axis = axes[0, number]
+        if number:
+            axis.sharex(axes[0, 0])
+            axis.sharey(axes[0, 0])
+            axis.tick_params(labelleft=False)
+        few = len(noisy[name][0]) <= 12
+        axis.plot(*noisy[name], color="C0", linewidth=0.5, marker="o" if few else None, markersize=3, label=labels[1])
+        axis.plot(x, y, color="C1", linewidth=2, marker="o", markersize=4, label=labels[0])
+        axis.set(xlabel=xlabel, ylabel="" if number else ylabel, title=name)
+        axis.grid(alpha=0.3)
+    axes[0, 0].legend()
+    figure.suptitle(title)
     return figure
 
 
@@ -136,33 +170,36 @@ def grid(extent: tuple[float, float, float, float], size: int = 200) -> Tensor:
 
 
 def decision_regions(
-    regions: Mapping[str, Tensor], x: Tensor, labels: Tensor, extent: tuple[float, float, float, float], *,
-    names: Sequence[str] = ("x1", "x2"),
+    regions: Mapping[str, Tensor], x: Tensor, labels: Tensor | Mapping[str, Tensor],
+    extent: tuple[float, float, float, float], *, names: Sequence[str] = ("x1", "x2"),
 ) -> Figure:  # fmt: skip
     """Where classifiers of two features draw their borders, side by side; a colour and a shape for each class.
 
     Args:
         regions: {title: (H, W) class index of each point of a grid over `extent`}.
-        x: (N, 2) samples. labels: (N,) their classes.
+        x: (N, 2) samples.
+        labels: (N,) their classes, or one such tensor for each title.
         extent: left, right, bottom, top of the grid.
         names: of the two features.
     """
     from matplotlib import colormaps
 
-    figure, axes = new_figure(max(4.5, 3.3 * len(regions)), 4.5 if len(regions) == 1 else 3.7, columns=len(regions))
-    most = max(1, int(labels.max()), *(int(classes.max()) for classes in regions.values()))
-    x, labels = x.detach().float().cpu(), labels.cpu()
-    for number, (axis, (title, classes)) in enumerate(zip(axes[0], regions.items(), strict=True)):
+    figure, axes = new_figure(max(5.3, 3.1 * len(regions) + 0.9), 4.5 if len(regions) == 1 else 3.5, 1, len(regions))
+    x = x.detach().float().cpu()
+    true = dict.fromkeys(regions, labels) if isinstance(labels, Tensor) else labels
+    most = max(1, *(int(classes.max()) for classes in (*regions.values(), *true.values())))
+    for number, (title, classes) in enumerate(regions.items()):
+        axis = axes[0, number]
         # A range of its own: where one class fills the picture, it must still have its own colour.
         shades = {"cmap": "coolwarm", "vmin": 0, "vmax": most, "interpolation": "nearest"}
         axis.imshow(classes.cpu().float().numpy(), origin="lower", extent=extent, alpha=0.35, aspect="auto", **shades)
         for k in range(most + 1):
-            points = x[labels == k]  # (N_k, 2)
+            points = x[true[title].cpu() == k]  # (N_k, 2)
             shape = {"marker": "osD^vP*X"[k % 8], "s": 22, "edgecolors": "black", "linewidths": 0.5}
             axis.scatter(*points.T.numpy(), color=colormaps["coolwarm"](k / most), label=f"class {k}", **shape)
-        axis.set(xlabel=names[0], title=title, xlim=extent[:2], ylim=extent[2:])
-        axis.set_ylabel(names[1] if number == 0 else "")
-    axes[0, 0].legend(fontsize=8)
+        axis.set(xlabel=names[0], ylabel="" if number else names[1], title=title, xlim=extent[:2], ylim=extent[2:])
+        axis.locator_params(nbins=5)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
 
 

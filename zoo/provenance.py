@@ -9,7 +9,11 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 # Keys that say where or how fast a run goes, not what it computes.
-ELSEWHERE = ("run_dir", "data_dir", "seed", "logger", "callbacks.progress", "resume", "choices")
+ELSEWHERE = (
+    *("run_dir", "data_dir", "seed", "logger", "resume", "choices", "checkpoint_every", "baselines"),
+    *("data.data_dir", "data.seed", "callbacks.progress", "callbacks.curves"),
+    *("trainer.num_threads", "trainer.lean_loop", "trainer.log_every_n_steps", "trainer.profiler"),
+)
 # Groups whose classes compute the number; messages, pictures and curves do not.
 COMPUTING = ("model", "data", "task", "optimizer", "scheduler", "finetune")
 SHOWING = ("zoo.errors", "zoo.pictures", "zoo.commandline", "zoo.callbacks")
@@ -24,8 +28,6 @@ def config_hash(config: dict[str, Any]) -> str:
             (kept.get(group) or {}).pop(key, None)
         else:
             kept.pop(group, None)
-    for group, key in (("data", "data_dir"), ("data", "seed"), ("trainer", "num_threads"), ("trainer", "lean_loop")):
-        (kept.get(group) or {}).pop(key, None)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 

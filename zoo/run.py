@@ -65,9 +65,10 @@ def run(cfg: DictConfig) -> int:
     finally:
         metrics = built.metrics(status)
         if zero:
+            write_metrics(config["run_dir"], metrics)
             if status == "finished" and config.get("baselines"):
                 metrics |= baseline_metrics(built)
-            write_metrics(config["run_dir"], metrics)
+                write_metrics(config["run_dir"], metrics)
         built.close(metrics)
     if zero:
         if metrics["best_epoch"]:
@@ -92,5 +93,8 @@ def write_config(config: dict[str, Any]) -> None:
 def baseline_metrics(built: Any) -> dict[str, float]:
     from zoo.metrics import baselines
 
-    parts = built.data.prepare().parts
-    return baselines(parts["train"], parts.get("test", parts["train"]), built.data.prepare().facts.get("kind", ""))
+    loaded = built.data.prepare()
+    parts, scale = loaded.parts, loaded.facts.get("target_std", [1.0])[0] ** 2
+    found = baselines(parts["train"], parts.get("test", parts["train"]), loaded.facts.get("kind", ""))
+    # The data's targets are standardized; an error is given in their own units, like the network's.
+    return {name: value * scale if name.endswith("_mse") else value for name, value in found.items()}

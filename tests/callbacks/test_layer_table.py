@@ -69,14 +69,12 @@ def test_looking_changes_nothing(model, shape, training):
     assert not any(module._forward_hooks for module in model.modules())
 
 
-@pytest.mark.xfail(strict=True, reason="a row for each call, so weights that are used twice are counted twice")
 def test_a_layer_that_is_used_twice_counts_its_parameters_once():
     shared = nn.Linear(4, 4)
     rows = layer_table(nn.Sequential(shared, nn.ReLU(), shared), (torch.zeros(2, 4),))
     assert sum(count(row["parameters"]) for row in rows) == 20
 
 
-@pytest.mark.xfail(strict=True, reason="only modules whose forward is called are seen, and torch skips this one's")
 def test_attention_counts_its_output_map():
     class SelfAttention(nn.Module):
         def __init__(self) -> None:

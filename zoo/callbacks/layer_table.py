@@ -19,21 +19,24 @@ def layer_table(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, 
     Args:
         inputs: a batch, (B, ...) each; the model is called with it once, in evaluation mode, without gradients.
     """
-    size = tuple(inputs[0].shape[1:])
-    rows = [_row(0, "input", "", size, 0)]
-    handles = []
+    rows = [_row(0, "input", "", tuple(inputs[0].shape[1:]), 0)]
+    counted: set[nn.Module] = set()
+    fired = dict.fromkeys((m for m in model.modules() if has_parameters_of_its_own(m)), False)
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
             first = output[0] if isinstance(output, tuple) else output
-            count = sum(p.numel() for p in module.parameters(recurse=False))
+            # What is used twice has a row for each use and its parameters in the first; what a fused kernel uses
+            # without calling it belongs to the layer that holds it.
+            inside = [m for m in module.modules() if m in fired and (m is module or not fired[m]) and m not in counted]
+            fired[module] = True
+            counted.update(inside)
+            count = sum(p.numel() for m in inside for p in m.parameters(recurse=False))
             rows.append(_row(len(rows), name, type(module).__name__, tuple(first.shape[1:]), count))
 
         return hook
 
-    for name, module in model.named_modules():
-        if has_parameters_of_its_own(module):
-            handles.append(module.register_forward_hook(note(name or "model")))
+    handles = [m.register_forward_hook(note(name or "model")) for name, m in model.named_modules() if m in fired]
     was_training = model.training
     try:
         with torch.no_grad():

@@ -56,7 +56,9 @@ class Supervised(Task):
 
     def __init__(self, model: nn.Module, metrics: dict[str, Any], **base: Any) -> None:
         super().__init__(model, **base)
-        self.metrics = nn.ModuleDict({f"{stage}_": MetricCollection(metrics).clone() for stage in ("val", "test")})
+        self.metrics = nn.ModuleDict(
+            {f"{stage}_": MetricCollection(metrics, compute_groups=False) for stage in ("val", "test")}
+        )
 
     def collection(self, stage: str) -> Any:
         """The torchmetrics of "val" or "test"."""
@@ -175,9 +177,8 @@ class Classification(Supervised):
         return {"loss": self.compare(outputs, targets), "accuracy": right.float().mean()}
 
     def for_metrics(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        if self.kind == "binary":
-            return torch.sigmoid(scores.squeeze(1)), targets.long()
-        return (torch.sigmoid(scores), targets.long()) if self.kind == "multilabel" else (scores, targets)
+        # Answers, not probabilities: a sigmoid that rounds to 0.5 must not make another class of the same score.
+        return (scores, targets) if self.kind == "multiclass" else (self.predict(scores), targets.long())
 
     def show(self, batch: Any) -> dict[str, Any]:
         shown: dict[str, Any] = {}
@@ -232,7 +233,11 @@ class Regression(Supervised):
         target_std: Sequence[float] | None = None,
         target_names: Sequence[str] = (),
     ) -> None:
-        metrics = {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": R2Score()}
+        metrics = {
+            "mse": MeanSquaredError(num_outputs=num_targets),
+            "mae": MeanAbsoluteError(num_outputs=num_targets),
+            "r2": R2Score(),
+        }
         super().__init__(model, metrics, optimizer=optimizer, scheduler=scheduler)
         self.target_names = list(target_names)
         self.register_buffer("shift", torch.tensor(list(target_mean or [0.0] * num_targets)), persistent=False)
@@ -241,8 +246,18 @@ class Regression(Supervised):
         if loss == "huber":
             self.compare = partial(supervised.huber, delta=delta)
 
-    def for_metrics(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return self.in_units(scores).flatten(), self.in_units(targets).flatten()
+    def whole_set_metrics(self, stage: str) -> dict[str, float]:
+        """mse and mae in the targets' own units and r2, each a mean over the K columns.
+
+        They are summed on the standardized values: in units of a million, float32 would lose the variance.
+        """
+        metrics, spread = self.collection(stage), self.spread
+        found = {
+            "mse": float((metrics["mse"].compute() * spread.square()).mean()),
+            "mae": float((metrics["mae"].compute() * spread).mean()),
+        }
+        # The variance of a single sample is not defined, and neither is the share of it that is explained.
+        return found | ({"r2": float(metrics["r2"].compute())} if metrics["r2"].total > 1 else {})
 
     def in_units(self, values: Tensor) -> Tensor:
         """Standardized values (B, K) in the targets' own units."""
@@ -251,4 +266,8 @@ class Regression(Supervised):
     def show(self, batch: Any) -> dict[str, Any]:
         with torch.no_grad():
             outputs = self.scores(batch)[1]
-        return {"predicted_and_true": pictures.predicted_and_true(*self.for_metrics(outputs, batch.targets))}
+        return {
+            "predicted_and_true": pictures.predicted_and_true(
+                self.in_units(outputs).flatten(), self.in_units(batch.targets).flatten()
+            )
+        }
