@@ -31,7 +31,9 @@ def split_settings(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
         if argument not in own:
             key, _, value = argument.removeprefix("data.").partition("=")
             try:
-                settings[key] = value if key in NAMES and value != "null" else yaml.safe_load(value)
+                is_list = value.startswith("[") and value.endswith("]") and not Path(value).exists()
+                is_name = key in NAMES and value != "null" and not is_list
+                settings[key] = value if is_name else yaml.safe_load(value)
             except yaml.YAMLError:
                 settings[key] = value
     return own, settings

@@ -20,7 +20,7 @@ KEYS = {
     "ckpt": "run folder (its best) or .ckpt",
     "input": "an image, a folder of images (with all below it), or a .csv file",
     "format": "text, or json: one line of JSON for each input (text)",
-    "top": "how many classes to show (3); of several labels, all above one half are shown",
+    "top": "how many classes to show (3); of several labels all are shown, each with its own probability",
     "out": "a file for the answers, instead of the terminal",
     "allow": "a package (with a dot at its end) or name that the checkpoint may use besides the zoo's own",
     "data.separator": "of the .csv file, where it is not found by itself",

@@ -79,6 +79,8 @@ def test_several_names_are_a_sweep():
         ("model.hidden_features=[256,128]", [256, 128]),
         ("pretrained=null", None),
         ("data.target=[rain,wind]", ["rain", "wind"]),
+        ("data.target=[größe (cm),01, it's]", ["größe (cm)", "01", "it's"]),
+        ("data.target=['a,b',\"c\"]", ["a,b", "c"]),
         ("compile=true", True),
         ("data.path='my file.csv'", "my file.csv"),
         ('data.path="my file.csv"', "my file.csv"),

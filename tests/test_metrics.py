@@ -31,6 +31,18 @@ def test_a_linear_relation_is_found_exactly():
     assert found["baseline/linear_regression_mse"] < 1e-8
 
 
+def test_the_error_of_several_targets_is_a_mean_in_their_own_units():
+    x = torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(100, 2, generator=torch.Generator().manual_seed(1))
+    part = InMemory(TableBatch, x, noise)
+    one, both = (baselines(part, part, "regression", spread=spread) for spread in ([1.0, 1.0], [3.0, 3.0]))
+    assert both["baseline/linear_regression_mse"] == pytest.approx(9 * one["baseline/linear_regression_mse"])
+    only_first = InMemory(TableBatch, x, noise[:, :1])
+    first = baselines(only_first, only_first, "regression")["baseline/linear_regression_mse"]
+    found = baselines(part, part, "regression", spread=[1e3, 1.0])["baseline/linear_regression_mse"]
+    assert found == pytest.approx(1e6 * first / 2, rel=1e-3)
+
+
 def test_baselines_are_fitted_to_the_training_part_alone():
     x = torch.cat([torch.full((20, 1), -1.0), torch.full((20, 1), 1.0)])
     y = (x[:, 0] > 0).long()

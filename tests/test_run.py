@@ -258,3 +258,12 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
     assert (metrics["resumed_from_iteration"], metrics["iteration"]) == (30, 52)
     whole, rest = (read(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"] for name in ("whole", "rest"))
     assert all(torch.equal(whole[name], rest[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_and_its_checkpoint_has_plain_keys(tmp_path):
+    run(configure("compile=true", "trainer.max_epochs=3", "logger=none", run_dir=tmp_path))
+    assert json.loads((tmp_path / "metrics.json").read_text())["test/accuracy"] > 0.7
+    assert set(load_model(tmp_path).state_dict()) == {
+        name.removeprefix("model.") for name in read(tmp_path)["state_dict"]
+    }

@@ -64,12 +64,18 @@ def quote(argument: str, multirun: bool = False) -> str:
     if is_name and multirun and "," in value and not Path(value).expanduser().exists():
         is_name = False  # a sweep over several names
     if is_name and value.startswith("[") and value.endswith("]") and not Path(value).exists():
-        is_name = False  # a list of columns
-    if not is_name and parses(argument):
-        return argument
+        if re.search("[\"']", value) and parses(argument):
+            return argument
+        columns = [in_quotes(name.strip()) for name in value[1:-1].split(",") if name.strip()]
+        return f"{key}=[{','.join(columns)}]"
+    return argument if not is_name and parses(argument) else f"{key}={in_quotes(value)}"
+
+
+def in_quotes(value: str) -> str:
+    """A text as Hydra's grammar has it, whatever it holds."""
     escaped = re.sub(r'(\\*)"', lambda m: m.group(1) * 2 + '\\"', value)
     escaped += "\\" * (len(escaped) - len(escaped.rstrip("\\")))
-    return f'{key}="{escaped}"'
+    return f'"{escaped}"'
 
 
 def parses(argument: str) -> bool:

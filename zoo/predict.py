@@ -37,7 +37,8 @@ class Answer:
 
     Args:
         file, row: where the input came from; the row as in the file (the header is row 1), None for a picture.
-        ranked: (label, probability or score), the best first; for regression (target, value in its own units).
+        ranked: (class, probability or score), the best first. For several labels, or targets of a regression, all of
+            them in the order of training: (label, probability or score), (target, value in its own units).
     """
 
     file: str
@@ -110,15 +111,11 @@ class Predictor:
         return torch.cat([-outputs, outputs], 1) if self.kind == "binary" else outputs
 
     def rank(self, measures: Tensor) -> list[tuple[str, float]]:
-        """One row (K,) with names: the best first; the labels that hold for multilabel; as they come for regression."""
-        if self.kind == "regression":
+        """One row (K,) with names: the best first; as they come for several labels and for regression."""
+        if self.kind in ("regression", "multilabel"):
             return list(zip(self.names, measures.tolist(), strict=True))
         order = measures.argsort(descending=True, stable=True).tolist()
-        ranked = [(self.names[k], float(measures[k])) for k in order]
-        if self.kind == "multilabel":
-            threshold = 0.5 if self.measure == "probability" else 0.0
-            return [(name, value) for name, value in ranked if value > threshold]
-        return ranked
+        return [(self.names[k], float(measures[k])) for k in order]
 
     def open(self, path: str | Path, reading: Mapping[str, str] | None = None) -> Inputs:
         """The inputs at a path, not yet read.
@@ -149,16 +146,18 @@ class Predictor:
         shown = answer.ranked[:top] if self.kind in ("multiclass", "binary") else answer.ranked
         form = {"probability": "{} ({:.1%})", "score": "{} ({:.4g})", "value": "{} {:.6g}"}[self.measure]
         place = answer.file if answer.row is None else f"row {answer.row}"
-        return f"{place}: {', '.join(form.format(*pair) for pair in shown) or 'none of the labels'}"
+        return f"{place}: {', '.join(form.format(*pair) for pair in shown)}"
 
     def json(self, answer: Answer, top: int = 3) -> str:
-        """One line of JSON, with the `top` best classes in full precision."""
+        """One line of JSON, with the `top` best classes in full precision, or with all labels and those that hold."""
         place = {"input": answer.file} | ({} if answer.row is None else {"row": answer.row})
         if self.kind == "regression":
             return json.dumps(place | {"values": dict(answer.ranked)})
-        pairs = [{"label": name, self.measure: value} for name, value in answer.ranked]
         if self.kind == "multilabel":
-            return json.dumps(place | {"labels": pairs})
+            plural, least = ("probabilities", 0.5) if self.measure == "probability" else ("scores", 0.0)
+            hold = [name for name, value in answer.ranked if value > least]
+            return json.dumps(place | {"labels": hold, plural: dict(answer.ranked)})
+        pairs = [{"label": name, self.measure: value} for name, value in answer.ranked]
         return json.dumps(place | pairs[0] | {"top": pairs[:top]})
 
 
@@ -200,7 +199,7 @@ def open_images(predictor: Predictor, path: Path, reading: Mapping[str, str]) ->
 def open_table(predictor: Predictor, path: Path, reading: Mapping[str, str]) -> Inputs:
     """The rows of a CSV file: columns are found by their names, others than those of training are left alone."""
     from zoo.data.csv import read_csv
-    from zoo.data.table import TablePreprocessing
+    from zoo.data.table_preprocessing import TablePreprocessing
 
     prepare = loaded(TablePreprocessing.from_dict, predictor.preprocessing)
     columns = ", ".join(column.name for column in prepare.columns)

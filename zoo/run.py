@@ -94,7 +94,7 @@ def baseline_metrics(built: Any) -> dict[str, float]:
     from zoo.metrics import baselines
 
     loaded = built.data.prepare()
-    parts, scale = loaded.parts, loaded.facts.get("target_std", [1.0])[0] ** 2
-    found = baselines(parts["train"], parts.get("test", parts["train"]), loaded.facts.get("kind", ""))
+    parts, facts = loaded.parts, loaded.facts
     # The data's targets are standardized; an error is given in their own units, like the network's.
-    return {name: value * scale if name.endswith("_mse") else value for name, value in found.items()}
+    spread = facts.get("target_std", [1.0])
+    return baselines(parts["train"], parts.get("test", parts["train"]), facts.get("kind", ""), spread=spread)

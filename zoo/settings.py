@@ -219,7 +219,7 @@ def choice(cfg: Any, group: str) -> str:
 
 def settle_task(cfg: DictConfig, data: Any) -> None:
     """Puts a real task in place of `task=auto`, by what the data's target is, and says which."""
-    facts = data.prepare().facts
+    facts, asked = data.prepare().facts, cfg.task.get("class_weights")
     if cfg.task.get("_target_") == "auto":
         name = {"multiclass": "classification", "binary": "binary", "multilabel": "multilabel"}.get(
             facts.get("kind", ""), "regression"
@@ -233,12 +233,22 @@ def settle_task(cfg: DictConfig, data: Any) -> None:
             cfg.setdefault("choices", {})
             cfg.choices.task = name
         data.prepare().notes.append(f"task={name}, as the target has it; task=... decides otherwise")
+    if asked is not None and "multilabel" in (facts.get("kind"), cfg.task.get("kind")):
+        raise UserError(
+            f"task.class_weights={written(asked)} is not for several labels; leave it out (task=multilabel has none)."
+        )
     if cfg.task.get("class_weights") == "balanced":
         counts = facts.get("label_counts")
         if not counts:
             raise UserError("task.class_weights=balanced needs classes, and this data set has none.")
         cfg.task.class_weights = [sum(counts) / (len(counts) * max(1, count)) for count in counts]
     wanted, given = cfg.task.get("kind"), facts.get("kind")
+    if given == "multilabel" and (wanted in ("multiclass", "binary") or "num_targets" in cfg.task):
+        hint = ", or data.kind=regression to take 0 and 1 as quantities" if "num_targets" in cfg.task else ""
+        raise UserError(
+            f"task={choice(cfg, 'task')} does not fit data={choice(cfg, 'data')}, which has {facts.get('num_classes')} "
+            f"labels a sample; use task=multilabel{hint}."
+        )
     if wanted in ("binary", "multilabel") and given in ("multiclass", "binary") and wanted != given:
         fits = "classification" if given == "multiclass" else "binary or classification"
         raise UserError(

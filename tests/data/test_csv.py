@@ -1,12 +1,16 @@
 import codecs
+import json
 import random
 
 import pytest
 import torch
 
 from zoo.data.csv import Csv, find_separator, read_csv
-from zoo.data.table import Sheet, TablePreprocessing
+from zoo.data.sheet import Sheet, flag
+from zoo.data.table_preprocessing import TablePreprocessing
 from zoo.errors import UserError
+from zoo.predict import load as load_predictor
+from zoo.run import configure, run
 
 
 @pytest.fixture
@@ -35,6 +39,26 @@ def shapes(num_rows=40, *, labels=("round", "flat"), extra=None):
     for i in range(num_rows):
         cells = [f"{draw.gauss(0, 1):.3f}", f"{draw.gauss(0, 1):.3f}"]
         lines.append(",".join([*cells, *([extra(i)] if extra else []), labels[i % len(labels)]]))
+    return "\n".join(lines) + "\n"
+
+
+def weather(num_rows=80, *, change=None):
+    """Two columns of 0 and 1, one of yes and no, two quantities in very different units, one of three classes."""
+    draw = random.Random(2)
+    lines = ["heat,pressure,rain,wind,sunny,amount,speed,season"]
+    for i in range(num_rows):
+        heat, pressure = draw.gauss(15, 5), draw.gauss(1010, 8)
+        cells = {
+            "heat": f"{heat:.2f}",
+            "pressure": f"{pressure:.2f}",
+            "rain": str(int(pressure < 1012)),
+            "wind": str(int(heat + draw.gauss(0, 3) > 17)),
+            "sunny": "no" if pressure < 1005 else "Yes",
+            "amount": f"{1e6 + 1000 * (1010 - pressure):.1f}",
+            "speed": f"{0.1 * heat:.3f}",
+            "season": str(i % 3),
+        }
+        lines.append(",".join((cells | (change or {}).get(i + 2, {})).values()))
     return "\n".join(lines) + "\n"
 
 
@@ -189,7 +213,7 @@ def test_the_kind_of_target_can_be_said(write):
     assert load(path, "y", kind="classification").facts["num_classes"] == 30
     path = write("x,y\n" + "".join(f"{i % 7 + 0.5},{i % 2}\n" for i in range(40)))
     loaded = load(path, "y", kind="regression")
-    assert loaded.facts == {"kind": "regression", "num_features": 1, "num_targets": 1}
+    assert {"kind": "regression", "num_features": 1, "num_targets": 1}.items() <= loaded.facts.items()
     assert loaded.train_labels is None
 
 
@@ -315,7 +339,8 @@ def test_the_parts_never_mix(write):
 @pytest.mark.parametrize(("column", "value"), [(0, "1e6"), (1, "Atlantis")])
 def test_the_test_part_changes_nothing_about_training(write, column, value):
     before = load(write(houses(100)), "price")
-    price = before.parts["test"].tensors[1][0].item()
+    (mean,), (std,) = before.facts["target_mean"], before.facts["target_std"]
+    price = before.parts["test"].tensors[1][0].item() * std + mean
     row = round((price - 100) / 7.5) + 2
     after = load(write(houses(100, change={(row, column): value})), "price")
     assert after.preprocessing == before.preprocessing
@@ -327,7 +352,9 @@ def test_the_test_part_changes_nothing_about_training(write, column, value):
 
 def test_a_column_that_only_the_test_part_varies_is_left_out(write):
     path = write("x,c,y\n" + "".join(f"{i / 7},3,{i + 0.5}\n" for i in range(40)))
-    row = int(load(path, "y").parts["test"].tensors[1][0].item())  # the target tells its row
+    before = load(path, "y")
+    answer = before.parts["test"].tensors[1][0].item() * before.facts["target_std"][0] + before.facts["target_mean"][0]
+    row = round(answer - 0.5)  # the target tells its row
     path = write("x,c,y\n" + "".join(f"{i / 7},{4 if i == row else 3},{i + 0.5}\n" for i in range(40)))
     assert "Column 'c' is left out: it is constant in the training part." in load(path, "y").notes
 
@@ -395,3 +422,192 @@ def test_a_new_file_is_encoded_from_the_preprocessing_alone(write):
 def test_preprocessing_holds_what_decodes_an_answer(write):
     state = load(write(shapes())).preprocessing
     assert (state["target"], state["task"], state["class_names"]) == ("kind", "binary", ["flat", "round"])
+
+
+# Several targets
+
+LABELS = ["rain", "wind", "sunny"]
+QUANTITIES = ["amount", "speed"]
+
+
+def columns_of(path, names):
+    sheet = read_csv(path)
+    return [sheet.columns[name] for name in names]
+
+
+def test_several_columns_of_zero_and_one_are_labels(write):
+    path = write(weather(100))
+    data = Csv(path=path, target=LABELS, ignore=[*QUANTITIES, "season"])
+    loaded = data.prepare()
+    assert (loaded.facts["kind"], loaded.facts["num_classes"], loaded.facts["num_features"]) == ("multilabel", 3, 2)
+    assert loaded.class_names == LABELS
+    assert loaded.train_labels is None
+    batch = next(iter(data.train_dataloader()))
+    assert (batch.target.shape, batch.target.dtype) == ((64, 3), torch.float32)
+    labels = torch.cat([part.tensors[1] for part in loaded.parts.values()])  # (N, 3)
+    assert labels.unique().tolist() == [0, 1]
+    expected = [sum(cell in ("1", "Yes") for cell in cells) for cells in columns_of(path, LABELS)]
+    assert labels.sum(0).tolist() == expected
+    assert loaded.facts["label_counts"] == loaded.parts["train"].tensors[1].sum(0).tolist()
+    assert "The targets 'rain', 'wind', 'sunny' are of 0 and 1: labels, any of which may hold." in loaded.notes
+
+
+def test_each_row_keeps_its_own_labels(write):
+    """Features and labels are cut together: the pressure of a row decides its rain."""
+    loaded = load(write(weather()), ["rain", "wind"], ignore=[*QUANTITIES, "season", "sunny"])
+    pressure = loaded.preprocessing["columns"][1]
+    for part in loaded.parts.values():
+        x, y = part.tensors
+        assert torch.equal((x[:, 1] * pressure["std"] + pressure["mean"] < 1012).float(), y[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("spelled", "value"),
+    [("0", 0), ("1", 1), ("1.0", 1), ("no", 0), ("YES", 1), ("true", 1), ("False", 0), ("2", None), ("maybe", None)],
+)
+def test_zero_and_one_have_a_few_spellings(spelled, value):
+    assert flag(spelled) == value
+
+
+def test_several_quantities_are_a_regression_with_a_scale_for_each(write):
+    loaded = load(write(weather()), QUANTITIES, ignore=[*LABELS, "season"])
+    assert (loaded.facts["kind"], loaded.facts["num_targets"]) == ("regression", 2)
+    assert loaded.class_names == QUANTITIES
+    values = loaded.parts["train"].tensors[1]  # (N, 2)
+    assert torch.allclose(values.mean(0), torch.zeros(2), atol=1e-4)
+    assert torch.allclose(values.std(0, correction=0), torch.ones(2), atol=1e-4)
+    assert loaded.facts["target_mean"] == pytest.approx([1e6, 1.5], rel=0.1)
+    assert loaded.preprocessing["target_std"] == loaded.facts["target_std"]
+    assert "The targets 'amount', 'speed' are quantities: regression." in loaded.notes
+
+
+def test_numbers_of_several_kinds_can_be_said_to_be_quantities(write):
+    loaded = load(write(weather()), ["rain", "amount", "season"], kind="regression")
+    assert (loaded.facts["kind"], loaded.facts["num_targets"]) == ("regression", 3)
+
+
+def test_a_list_of_one_is_that_column(write):
+    path = write(weather())
+    one, alone = load(path, ["rain"]), load(path, "rain")
+    assert one.fingerprint == alone.fingerprint
+    assert (one.facts, one.preprocessing, one.notes) == (alone.facts, alone.preprocessing, alone.notes)
+    assert one.preprocessing["target"] == "rain"
+
+
+def test_counts_of_labels_follow_a_smaller_training_part(write):
+    loaded = load(write(weather()), LABELS, fraction=0.5)
+    assert loaded.facts["label_counts"] == loaded.parts["train"].tensors[1].sum(0).tolist()
+
+
+def test_several_targets_survive_a_weights_only_checkpoint(write, tmp_path):
+    loaded = load(write(weather()), LABELS)
+    torch.save(loaded.preprocessing, tmp_path / "p.pt")
+    state = torch.load(tmp_path / "p.pt", weights_only=True)
+    assert TablePreprocessing.from_dict(state).targets == LABELS
+    assert TablePreprocessing.from_dict({**state, "target": "rain", "task": "binary"}).targets == ["rain"]  # as before
+
+
+def test_an_earlier_run_decides_scale_and_order_of_several_targets(write):
+    path = write(weather())
+    earlier = load(path, QUANTITIES, ignore=LABELS)
+    again = Csv(path=write(weather(60), "new.csv"), target=QUANTITIES[::-1])
+    again.prepare_as(earlier.preprocessing, earlier.class_names)
+    assert again.prepare().facts["target_mean"] == earlier.facts["target_mean"]
+    assert again.prepare().class_names == QUANTITIES
+    other = Csv(path=path, target="speed")
+    other.prepare_as(earlier.preprocessing, earlier.class_names)
+    assert "was trained on data.target=amount,speed, not on speed" in refusal(other.prepare)
+
+
+def test_a_row_that_lacks_one_of_several_targets_is_dropped(write):
+    path = write(weather(change={4: {"rain": ""}, 9: {"wind": "NA"}, 12: {"heat": ""}}))
+    loaded = load(path, ["rain", "wind"], impute=True)
+    assert sum(len(part) for part in loaded.parts.values()) == 78
+    assert any("2 rows without a target were dropped" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        (["rain", "wnd"], {}, "has no column 'wnd' (data.target); did you mean 'wind'?"),
+        (["rain", "rain"], {}, "data.target has 'rain' more than once"),
+        ([], {}, "data.target is empty"),
+        (["rain", ["wind"]], {}, "data.target holds ['wind']"),
+        (["rain", True], {}, "data.target holds True"),
+        (
+            ["rain", "amount"],
+            {},
+            "here is 'rain' 0 and 1, 'amount' a quantity. Learn them apart, or say data.kind=regr",
+        ),
+        (["rain", "season"], {}, "here is 'rain' 0 and 1, 'season' one of 3 classes"),
+        (["sunny", "speed"], {}, "here is 'sunny' 0 and 1, 'speed' a quantity. Learn them apart."),
+        (["rain", "season"], {"kind": "classification"}, "row 4, column 'season': '2' is neither 0 nor 1"),
+        (["rain", "sunny"], {"kind": "regression"}, "row 2, column 'sunny': 'no' is not a number"),
+        (["rain", "wind"], {"ignore": ["wind"]}, "'wind' is both data.target and in data.ignore"),
+        (["rain", "wind", "sunny", *QUANTITIES, "season", "heat", "pressure"], {"kind": "auto"}, "several targets"),
+    ],
+)
+def test_several_targets_that_cannot_be_learned_are_refused_in_one_line(write, target, options, message):
+    path = write(weather())
+    assert message in refusal(lambda: load(path, target, **options))
+
+
+def test_a_label_that_never_changes_is_refused(write):
+    path = write(weather(change={row: {"wind": "0"} for row in range(2, 82)}))
+    assert "the target 'wind' is 0 in every row of the training part" in refusal(lambda: load(path, ["rain", "wind"]))
+
+
+def test_a_table_of_nothing_but_targets_is_refused(write):
+    path = write("a,b\n" + "".join(f"{i % 2},{i // 2 % 2}\n" for i in range(40)))
+    assert "has no column to learn from. All are in data.target." in refusal(lambda: load(path, ["a", "b"]))
+
+
+SMALL = ("data=csv", "trainer.max_epochs=2", "trainer.num_threads=1")
+
+
+def trained(tmp_path, write, *overrides):
+    path = write(weather())
+    assert run(configure(*SMALL, f"data.path={path}", *overrides, run_dir=tmp_path / "run")) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    return metrics, load_predictor(tmp_path / "run"), path
+
+
+def test_labels_from_training_to_prediction(tmp_path, write):
+    metrics, predictor, path = trained(tmp_path, write, "data.target=[rain,wind]", "data.ignore=[sunny,amount,speed]")
+    assert 0 <= metrics["test/f1"] <= 1
+    assert 0 <= metrics["test/accuracy"] <= 1
+    assert predictor.kind == "multilabel"
+    answer = next(iter(predictor.answers(path)))
+    assert [name for name, _ in answer.ranked] == ["rain", "wind"]
+    (_, rain), (_, wind) = answer.ranked
+    assert predictor.text(answer) == f"row 2: rain ({rain:.1%}), wind ({wind:.1%})"
+    assert json.loads(predictor.json(answer))["probabilities"] == {"rain": rain, "wind": wind}
+
+
+def test_quantities_from_training_to_prediction(tmp_path, write):
+    metrics, predictor, path = trained(
+        tmp_path, write, "data.target=[amount,speed]", "data.ignore=[sunny]", "baselines=true"
+    )
+    assert metrics["test/r2"] <= 1
+    assert metrics["baseline/linear_regression_r2"] > 0.9
+    answers = [dict(answer.ranked) for answer in predictor.answers(path)]
+    assert all(list(answer) == ["amount", "speed"] for answer in answers)
+    assert all(9e5 < answer["amount"] < 1.1e6 and -5 < answer["speed"] < 8 for answer in answers)  # each in its units
+    assert predictor.text(next(iter(predictor.answers(path)))).startswith("row 2: amount ")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("data.target=[rain,wind]", "task.class_weights=balanced"), "balanced is not for several labels"),
+        (("data.target=[rain,wind]", "task.class_weights=[1,2]"), "[1, 2] is not for several labels"),
+        (("data.target=[rain,wind]", "task=classification"), "has 2 labels a sample; use task=multilabel."),
+        (("data.target=[rain,wind]", "task=regression"), "use task=multilabel, or data.kind=regression"),
+        (("data.target=rain", "task=multilabel"), "use task=binary or classification"),
+        (("data.target=[rain,wnd]",), "did you mean 'wind'?"),
+    ],
+)
+def test_a_task_that_does_not_fit_several_targets_is_refused_in_one_line(tmp_path, write, overrides, message):
+    path = write(weather())
+    cfg = configure(*SMALL, f"data.path={path}", *overrides, run_dir=tmp_path / "run")
+    assert message in refusal(lambda: run(cfg))

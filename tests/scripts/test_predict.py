@@ -11,9 +11,9 @@ from PIL import Image
 from zoo.checkpoint import load_model, read
 from zoo.data.csv import read_csv
 from zoo.data.images import ImagePreprocessing
-from zoo.data.table import TablePreprocessing
+from zoo.data.table_preprocessing import TablePreprocessing
 from zoo.errors import UserError
-from zoo.predict import CHUNK, load
+from zoo.predict import CHUNK, Answer, load
 from zoo.run import configure, run
 
 
@@ -198,13 +198,14 @@ def test_threshold_units_give_scores_and_no_probability(tmp_path, call_script):
     assert "no probability" in ran.err
 
 
-def test_several_labels_are_those_above_one_half(digits_run):
+def test_several_labels_are_all_told_and_those_above_one_half_hold(digits_run):
     predictor = load(digits_run)
     predictor.kind = "multilabel"
-    assert predictor.rank(torch.tensor([0.1, 0.6, 0.5, 0.9] + [0.0] * 6)) == [
-        ("3", pytest.approx(0.9)),
-        ("1", pytest.approx(0.6)),
-    ]
+    measures = torch.tensor([0.1, 0.6, 0.5, 0.9] + [0.0] * 6)
+    answer = Answer("photo.png", None, predictor.rank(measures))
+    assert answer.ranked == list(zip(map(str, range(10)), measures.tolist(), strict=True))
+    assert predictor.text(answer).startswith("photo.png: 0 (10.0%), 1 (60.0%), 2 (50.0%), 3 (90.0%), ")
+    assert json.loads(predictor.json(answer))["labels"] == ["1", "3"]
     x = torch.zeros(2, 1, 28, 28)
     assert torch.equal(predictor.measures(x), predictor.model(x).sigmoid())
 

@@ -1,4 +1,4 @@
-"""The user's own table: a CSV file, one column of it the target.
+"""The user's own table: a CSV file, one column of it the target, or several.
 
 Whatever a file can have wrong ends in one line that names the row (as in the file, the header is row 1), the column
 and what to do. How a column is written (decimal comma) is read from the whole file; everything that is learned or
@@ -16,19 +16,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.data.base import Loaded
-from zoo.data.table import (
+from zoo.data.sheet import (
     MISSING,
-    NO_VALUE,
     Cell,
     Sheet,
-    Table,
-    TablePreprocessing,
     class_name,
+    flag,
     is_missing,
     is_number_column,
     nearly_none,
     number,
 )
+from zoo.data.table import Table
+from zoo.data.table_preprocessing import NO_VALUE, TablePreprocessing
 from zoo.errors import UserError, suggest
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t"}
@@ -165,6 +165,29 @@ def find_regression(sheet: Sheet, target: str) -> bool:
     return bool((values % 1 != 0).any()) or len(set(values.tolist())) > MOST_CLASSES
 
 
+def find_regression_of_all(sheet: Sheet, targets: Sequence[str]) -> bool:
+    """Whether several targets are quantities; they are labels where all are of 0 and 1. Raises UserError otherwise."""
+    if all(flag(cell) is not None for name in targets for cell in sheet.columns[name]):
+        return False
+    kinds = {name: kind_of_target(sheet, name) for name in targets}
+    if set(kinds.values()) == {"a quantity"}:
+        return True
+    found = ", ".join(f"{name!r} {kind}" for name, kind in kinds.items())
+    hint = ", or say data.kind=regression to take all as quantities"
+    raise UserError(
+        f"{sheet.source}: several targets are all of 0 and 1 (no and yes, false and true) or all quantities; here is "
+        f"{found}. Learn them apart{hint if all(is_number_column(sheet, name) for name in targets) else ''}."
+    )
+
+
+def kind_of_target(sheet: Sheet, name: str) -> str:
+    if all(flag(cell) is not None for cell in sheet.columns[name]):
+        return "0 and 1"
+    if find_regression(sheet, name):
+        return "a quantity"
+    return f"one of {len({class_name(cell) for cell in sheet.columns[name]})} classes"
+
+
 def why_useless(train: Sheet, column: str, *, num_rows: int, alone: bool) -> str | None:
     """Why a column of the training part is left out; None where it is of use.
 
@@ -189,12 +212,30 @@ def why_useless(train: Sheet, column: str, *, num_rows: int, alone: bool) -> str
     return None
 
 
+def checked_targets(target: str | int | Sequence[str | int]) -> list[str]:
+    """Names of the target columns. Raises UserError unless there is one at least, and none twice."""
+    given = list(target) if isinstance(target, Sequence) and not isinstance(target, str) else [target]
+    wrong = [name for name in given if not isinstance(name, (str, int, float)) or isinstance(name, bool)]
+    if not given or wrong:
+        what = f"holds {wrong[0]!r}" if wrong else "is empty"
+        raise UserError(
+            f"data.target {what}; give the name of a column, or several as data.target=[rain,wind], each in quotes "
+            "where it is no plain word."
+        )
+    names = [str(name) for name in given]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(f"data.target has {twice[0]!r} more than once; name each column once.")
+    return names
+
+
 class Csv(Table):
     """A CSV file with a header row.
 
     Args:
         path: the file; all of it is cut by `shares` unless there is a `test_path`.
-        target: name of the column to learn.
+        target: name of the column to learn, or a list of several: all of 0 and 1 (or no and yes, false and true), which
+            are labels, or all quantities.
         test_path: a second file with the same columns, which is the test part; only train and val are cut then.
         separator: one character; None finds comma, semicolon or tab in the header.
         encoding: of both files; the default is UTF-8 with or without a byte order mark.
@@ -202,7 +243,7 @@ class Csv(Table):
         impute: fill empty cells (numbers: training median; text: a category of their own) instead of refusing them,
             and drop the rows that have no target.
         kind: "classification", "regression" or "auto": regression for a target that is real-valued or an integer of
-            more than 20 values.
+            more than 20 values. Several targets of classes are labels.
         shares: of train, val and test.
     """
 
@@ -210,7 +251,7 @@ class Csv(Table):
         self,
         *,
         path: str,
-        target: str | int,
+        target: str | int | Sequence[str | int],
         test_path: str | None = None,
         separator: str | None = None,
         encoding: str = "utf-8-sig",
@@ -237,7 +278,8 @@ class Csv(Table):
             raise UserError(f"Unknown data.kind '{kind}'{suggest(kind, KINDS)}")
         if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-6:
             raise UserError(f"data.shares={list(shares)} must be shares of train, val and test that sum to 1.")
-        self.path, self.test_path, self.target = path, test_path, str(target)
+        self.path, self.test_path, self.targets = path, test_path, checked_targets(target)
+        self.target: str | list[str] = self.targets[0] if len(self.targets) == 1 else self.targets
         self.separator, self.encoding = separator, encoding
         self.ignore = [ignore] if isinstance(ignore, str) else [str(name) for name in ignore]
         self.impute, self.kind = impute, kind
@@ -249,15 +291,10 @@ class Csv(Table):
         if self.earlier is not None:
             regression = self.earlier["task"] == "regression"
         else:
-            regression = find_regression(sheet, self.target) if self.kind == "auto" else self.kind == "regression"
-        if self.kind == "auto" and self.earlier is None:
-            notes.append(f"The target '{self.target}' is {'a quantity: regression' if regression else 'a class'}.")
-        if regression:
-            sheet.numbers(self.target)  # names the first cell of the file that is no number
-        elif self.earlier is None and len({class_name(cell) for cell in sheet.columns[self.target]}) == len(sheet) > 1:
-            raise UserError(f"{self.path}: every row has another class in '{self.target}'; choose another data.target.")
+            regression = self.is_regression(sheet, notes)
+        self.check_targets(sheet, regression)
         parts = self.read_parts(sheet, regression, notes)
-        names = [*self.useful(parts["train"], len(sheet), notes), self.target]
+        names = [*self.useful(parts["train"], len(sheet), notes), *self.targets]
         return self.assemble(
             {part: rows.select(names) for part, rows in parts.items()},
             target=self.target,
@@ -266,11 +303,35 @@ class Csv(Table):
             notes=notes,
         )
 
+    def is_regression(self, sheet: Sheet, notes: list[str]) -> bool:
+        """What data.kind says, or the values of the targets."""
+        if self.kind != "auto":
+            return self.kind == "regression"
+        if isinstance(self.target, str):
+            regression = find_regression(sheet, self.target)
+            notes.append(f"The target '{self.target}' is {'a quantity: regression' if regression else 'a class'}.")
+        else:
+            regression = find_regression_of_all(sheet, self.targets)
+            found = "quantities: regression" if regression else "of 0 and 1: labels, any of which may hold"
+            notes.append(f"The targets {', '.join(map(repr, self.targets))} are {found}.")
+        return regression
+
+    def check_targets(self, sheet: Sheet, regression: bool) -> None:
+        """Raises UserError at the first cell of the file that does not fit the kind of target."""
+        for name in self.targets:
+            if regression:
+                sheet.numbers(name)
+            elif len(self.targets) > 1:
+                sheet.flags(name)
+            elif self.earlier is None and len({class_name(cell) for cell in sheet.columns[name]}) == len(sheet) > 1:
+                raise UserError(f"{self.path}: every row has another class in '{name}'; choose another data.target.")
+
     def read(self, path: str, notes: list[str]) -> Sheet:
         """One file without the ignored columns, and nothing missing that may not be."""
         sheet = read_csv(path, separator=self.separator, encoding=self.encoding)
-        if self.target not in sheet.columns:
-            raise UserError(f"{path} has no column '{self.target}' (data.target){suggest(self.target, sheet.columns)}")
+        for name in self.targets:
+            if name not in sheet.columns:
+                raise UserError(f"{path} has no column '{name}' (data.target){suggest(name, sheet.columns)}")
         sheet = sheet.select(self.kept(path, sheet))
         gaps = [(i, name) for name, cells in sheet.columns.items() for i, cell in enumerate(cells) if is_missing(cell)]
         if gaps and not self.impute:
@@ -278,9 +339,11 @@ class Csv(Table):
                 f"{sheet.at(*min(gaps, key=lambda gap: gap[0]))}: the value is missing ({len(gaps)} missing in the "
                 f"file); fill it in, or say data.impute=true."
             )
-        known = [i for i, cell in enumerate(sheet.columns[self.target]) if not is_missing(cell)]
+        answers = zip(*(sheet.columns[name] for name in self.targets), strict=True)
+        known = [i for i, cells in enumerate(answers) if not any(map(is_missing, cells))]
         if not known:
-            raise UserError(f"{path}: no row has a value in the target '{self.target}'.")
+            what = f"the target '{self.target}'" if isinstance(self.target, str) else "all of data.target"
+            raise UserError(f"{path}: no row has a value in {what}.")
         if len(known) < len(sheet):
             notes.append(f"{path}: {len(sheet) - len(known)} rows without a target were dropped.")
         return sheet.take(known)
@@ -289,10 +352,16 @@ class Csv(Table):
         """Names of the columns to look at: those that an earlier run looked at, else all but the ignored ones."""
         if self.earlier is not None:
             earlier = TablePreprocessing.from_dict(self.earlier)
+            if sorted(earlier.targets) != sorted(self.targets):
+                raise UserError(
+                    f"The model was trained on data.target={','.join(earlier.targets)}, not on "
+                    f"{','.join(self.targets)}; leave data.target out."
+                )
             earlier.check(sheet)
-            return [*(column.name for column in earlier.columns), self.target]
-        if self.target in self.ignore:
-            raise UserError(f"'{self.target}' is both data.target and in data.ignore; take it out of one.")
+            return [*(column.name for column in earlier.columns), *self.targets]
+        for name in self.targets:
+            if name in self.ignore:
+                raise UserError(f"'{name}' is both data.target and in data.ignore; take it out of one.")
         for name in self.ignore:
             if name not in sheet.columns:
                 raise UserError(f"{path} has no column '{name}' (data.ignore){suggest(name, sheet.columns)}")
@@ -317,14 +386,13 @@ class Csv(Table):
 
     def useful(self, train: Sheet, num_rows: int, notes: list[str]) -> list[str]:
         """Names of the columns that are kept; the others are noted."""
-        names = [name for name in train.columns if name != self.target]
+        names = [name for name in train.columns if name not in self.targets]
         if self.earlier is not None:
             return names
         why = {name: why_useless(train, name, num_rows=num_rows, alone=len(names) == 1) for name in names}
         dropped = [f"Column {name!r} is left out: {reason}." for name, reason in why.items() if reason]
         if len(dropped) == len(names):
-            raise UserError(
-                f"{self.path} has no column to learn from. {' '.join(dropped) or 'All are in data.ignore.'}"
-            )
+            taken = "data.ignore" if self.ignore else "data.target"
+            raise UserError(f"{self.path} has no column to learn from. {' '.join(dropped) or f'All are in {taken}.'}")
         notes += dropped
         return [name for name in names if not why[name]]

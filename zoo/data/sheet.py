@@ -15,6 +15,7 @@ from zoo.errors import UserError
 Cell = str | float | None
 MISSING = frozenset({"", "?", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "Null", "null", "None"})
 TOO_LARGE = 3e38  # about the largest float32
+FLAGS = {"0": 0.0, "no": 0.0, "false": 0.0, "1": 1.0, "yes": 1.0, "true": 1.0}
 
 
 def is_missing(cell: Cell) -> bool:
@@ -38,6 +39,11 @@ def class_name(cell: Cell) -> str:
     if value is None:
         return str(cell).strip()
     return str(int(value)) if value.is_integer() else str(value)
+
+
+def flag(cell: Cell) -> float | None:
+    """0 or 1 as a cell spells it, also as no or yes, false or true; None for anything else."""
+    return FLAGS.get(class_name(cell).lower())
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,18 @@ class Sheet:
                 raise UserError(f"{self.at(i, column)}: {cell!r} is infinite or too large; mend it or drop the row.")
             else:
                 values.append(value)
+        return np.array(values, dtype=np.float64)
+
+    def flags(self, column: str) -> np.ndarray:
+        """(N,) float64 of 0 and 1. Raises UserError at a cell that is neither, or empty."""
+        values = []
+        for i, text in enumerate(self.texts(column)):
+            if (value := flag(text)) is None:
+                raise UserError(
+                    f"{self.at(i, column)}: {text!r} is neither 0 nor 1 (no or yes, false or true), as each of several "
+                    "labels must be."
+                )
+            values.append(value)
         return np.array(values, dtype=np.float64)
 
     def texts(self, column: str, *, fill: str | None = None) -> list[str]:

@@ -18,14 +18,27 @@ from zoo.data.table_preprocessing import TablePreprocessing
 from zoo.errors import UserError
 
 
+def label_counts(labels: Tensor, num_classes: int) -> list[int]:
+    """Samples of each class, from (N,) class indices; or of each label, from (N, K) of 0 and 1."""
+    counts = torch.bincount(labels, minlength=num_classes) if labels.ndim == 1 else labels.sum(0).long()
+    return [int(count) for count in counts]
+
+
 class Table(DataModule):
     """Base of the tables: subclasses read sheets in `load`, `cut` them into parts and `assemble` these."""
 
     def cut(
-        self, sheet: Sheet, *, target: str, regression: bool, shares: tuple[float, float, float] = (0.7, 0.15, 0.15)
+        self,
+        sheet: Sheet,
+        *,
+        target: str | list[str],
+        regression: bool,
+        shares: tuple[float, float, float] = (0.7, 0.15, 0.15),
     ) -> dict[str, Sheet]:
-        """The parts that have rows, drawn from the seed; every class is cut by the same shares."""
-        labels = None if regression else np.array([class_name(cell) for cell in sheet.columns[target]])
+        """The parts that have rows, drawn from the seed; every class of a single target is cut by the same shares."""
+        labels = None
+        if not regression and isinstance(target, str):
+            labels = np.array([class_name(cell) for cell in sheet.columns[target]])
         split = split_indices(len(sheet), shares, seed=self.seed, labels=labels)
         return {name: sheet.take(part.tolist()) for name, part in zip(PARTS, split, strict=True) if len(part)}
 
@@ -33,7 +46,7 @@ class Table(DataModule):
         self,
         parts: dict[str, Sheet],
         *,
-        target: str,
+        target: str | list[str],
         regression: bool,
         impute: bool = False,
         notes: Sequence[str] = (),
@@ -45,20 +58,10 @@ class Table(DataModule):
             else TablePreprocessing.from_dict(self.earlier)
         )
         data, said, digest = {}, list(notes), hashlib.sha256()
-        scale: dict[str, list[float]] = {}
-        if regression and self.earlier is not None:
-            scale = {"target_mean": self.earlier["target_mean"], "target_std": self.earlier["target_std"]}
-        elif regression:
-            # A net starts with outputs near 0 and of size 1; so do its targets, in units of the training part's spread.
-            values = fitted.encode_target(parts["train"]).double()
-            spread = values.std(0, correction=0)
-            scale = {
-                "target_mean": values.mean(0).tolist(),
-                "target_std": torch.where(spread > 0, spread, 1.0).tolist(),
-            }
+        scale = self.scale(fitted, parts["train"]) if regression else {}
         for name, sheet in parts.items():
             x, new = fitted.encode(sheet)  # (N, F)
-            y = fitted.encode_target(sheet)  # (N,), or (N, 1) for regression
+            y = fitted.encode_target(sheet)  # (N,), or (N, K) for several labels and for regression
             if regression:
                 mean, std = (torch.tensor(scale[key], dtype=y.dtype) for key in ("target_mean", "target_std"))
                 y = (y - mean) / std
@@ -67,21 +70,38 @@ class Table(DataModule):
             digest.update(x.numpy().tobytes() + y.numpy().tobytes())
         said += [f"There are too few rows for a {name} part." for name in PARTS if name not in parts]
         facts: dict[str, Any] = {"kind": fitted.task, "num_features": len(fitted.features)}
-        labels = None if regression else data["train"].tensors[1]
-        if labels is None:
-            facts |= {"num_targets": 1, **scale}
+        if regression:
+            facts |= {"num_targets": len(fitted.targets), **scale}
         else:
             facts["num_classes"] = len(fitted.class_names)
-            facts["label_counts"] = torch.bincount(labels, minlength=len(fitted.class_names)).tolist()
+            facts["label_counts"] = label_counts(data["train"].tensors[1], len(fitted.class_names))
         return Loaded(
             parts=dict(data),
             facts=facts,
             preprocessing=fitted.to_dict() | scale,
-            class_names=fitted.class_names or [target],
-            train_labels=labels,
+            class_names=fitted.class_names or fitted.targets,
+            train_labels=data["train"].tensors[1] if fitted.task in ("multiclass", "binary") else None,
             notes=said,
             fingerprint=digest.hexdigest()[:16],
         )
+
+    def scale(self, fitted: TablePreprocessing, train: Sheet) -> dict[str, list[float]]:
+        """Mean and deviation of each of K real-valued targets, by which they are standardized."""
+        if self.earlier is not None:
+            return {"target_mean": self.earlier["target_mean"], "target_std": self.earlier["target_std"]}
+        # A net starts with outputs near 0 and of size 1; so do its targets, in units of the training part's spread.
+        values = fitted.encode_target(train).double()  # (N, K)
+        spread = values.std(0, correction=0)  # (K,)
+        return {
+            "target_mean": values.mean(0).tolist(),
+            "target_std": torch.where(spread > 0, spread, 1.0).tolist(),
+        }
+
+    def _cut(self, loaded: Loaded) -> None:
+        super()._cut(loaded)
+        if loaded.facts["kind"] == "multilabel":
+            labels = loaded.parts["train"].tensors[1]  # type: ignore[attr-defined]
+            loaded.facts["label_counts"] = label_counts(labels, loaded.facts["num_classes"])
 
     def from_arrays(
         self, x: np.ndarray, y: Sequence[Cell], *, names: Sequence[str], target: str, regression: bool = False

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.data.sheet import Sheet, class_name, flag, is_number_column, is_missing, number
+from zoo.data.sheet import Sheet, class_name, is_missing, is_number_column, number
 from zoo.errors import UserError
 
 NO_VALUE = "(missing)"  # the category of empty cells in a text column
@@ -77,30 +77,43 @@ class TextColumn:
         return rows, [f"column {self.name!r} has {len(new)} unseen values, such as {new[0]!r}: zeros."] if new else []
 
 
+def target_names(target: str | Sequence[str]) -> list[str]:
+    return [target] if isinstance(target, str) else list(target)
+
+
 @dataclass(frozen=True)
 class TablePreprocessing:
     """How rows become features, and answers become names again.
 
     Args:
         columns: what is done with each column that the model sees, in the order of the features.
-        target: name of the column that is learned.
-        task: "multiclass", "binary" or "regression".
-        class_names: names of the K classes in the order of their labels; empty for regression.
+        target: name of the column that is learned, or the names of several.
+        task: "multiclass", "binary", "multilabel" (several columns of 0 and 1) or "regression".
+        class_names: names of the K classes in the order of their labels, or of the K labels; empty for regression.
     """
 
     columns: list[NumberColumn | TextColumn]
-    target: str
+    target: str | list[str]
     task: str
     class_names: list[str]
 
     @classmethod
-    def fit(cls, train: Sheet, *, target: str, regression: bool, impute: bool = False) -> "TablePreprocessing":
-        """Learns from the training part. Raises UserError for a cell that does not fit, and for a single class."""
+    def fit(
+        cls, train: Sheet, *, target: str | Sequence[str], regression: bool, impute: bool = False
+    ) -> "TablePreprocessing":
+        """Learns from the training part. Raises UserError for a cell that does not fit, and for a single class.
+
+        Several targets that are no regression are labels, each 0 or 1 in every row.
+        """
+        targets = target_names(target)
         columns = [
             (NumberColumn if is_number_column(train, name) else TextColumn).fit(train, name, impute=impute)
             for name in train.columns
-            if name != target
+            if name not in targets
         ]
+        if len(targets) > 1:
+            return cls(columns, targets, "regression", []) if regression else cls.fit_labels(train, columns, targets)
+        (target,) = targets
         if regression:
             return cls(columns, target, "regression", [])
         names = {class_name(cell) for cell in train.texts(target)}
@@ -109,6 +122,25 @@ class TablePreprocessing:
         if len(names) < 2:
             raise UserError(f"{train.source}: the target {target!r} has one class, {class_names[0]!r}; it needs two.")
         return cls(columns, target, "binary" if len(names) == 2 else "multiclass", class_names)
+
+    @classmethod
+    def fit_labels(
+        cls, train: Sheet, columns: list[NumberColumn | TextColumn], targets: list[str]
+    ) -> "TablePreprocessing":
+        """For K labels. Raises UserError for one that is the same in every row, since nothing can be learned of it."""
+        for name in targets:
+            values = train.flags(name)
+            if np.ptp(values) == 0:
+                raise UserError(
+                    f"{train.source}: the target {name!r} is {values[0]:.0f} in every row of the training part; it "
+                    "needs 0 and 1, or leave it out of data.target."
+                )
+        return cls(columns, targets, "multilabel", targets)
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the columns that are learned, one or several."""
+        return target_names(self.target)
 
     @property
     def features(self) -> list[str]:
@@ -135,18 +167,21 @@ class TablePreprocessing:
         return torch.from_numpy(x.astype(np.float32)), [note for _, notes in encoded for note in notes]
 
     def encode_target(self, sheet: Sheet) -> Tensor:
-        """Labels (N,) int64, or for regression values (N, 1) float32.
+        """Labels (N,) int64, several labels (N, K) float32 of 0 and 1, or for regression values (N, K) float32.
 
         Raises UserError where a class is new, a value is missing or is no number.
         """
-        if self.task == "regression":
-            return torch.from_numpy(sheet.numbers(self.target).astype(np.float32)[:, None])  # (N, 1)
+        if self.task in ("regression", "multilabel"):
+            read = sheet.numbers if self.task == "regression" else sheet.flags
+            values = np.stack([read(name) for name in self.targets], axis=1)  # (N, K)
+            return torch.from_numpy(values.astype(np.float32))
+        (target,) = self.targets
         label = {name: k for k, name in enumerate(self.class_names)}
-        names = [class_name(text) for text in sheet.texts(self.target)]
+        names = [class_name(text) for text in sheet.texts(target)]
         new = {name: i for i, name in reversed(list(enumerate(names))) if name not in label}
         if new:
             raise UserError(
-                f"{sheet.at(min(new.values()), self.target)}: the training part has no class "
+                f"{sheet.at(min(new.values()), target)}: the training part has no class "
                 f"{', '.join(map(repr, sorted(new)))}; it has {', '.join(map(repr, self.class_names))}."
             )
         return torch.tensor([label[name] for name in names], dtype=torch.int64)
