@@ -47,6 +47,8 @@ def workplace(tmp_path_factory):
                                          generator.normal(0, 5, 200), strict=True)]  # fmt: skip
     for name in ("my houses (2).csv", "houses.csv", "my.csv"):
         (folder / name).write_text("\n".join(["size,town,price", *rows]) + "\n")
+    weather = [f"{wind:.1f},{int(wind > 5)},{int(wind > 8)}" for wind in generator.uniform(0, 12, 200)]
+    (folder / "weather.csv").write_text("\n".join(["speed,wind,rain", *weather]) + "\n")
     for i in range(40):
         place = folder / "photos" / ("cats" if i % 2 else "dogs")
         place.mkdir(parents=True, exist_ok=True)
