@@ -35,7 +35,7 @@ KEYS = {
 }
 
 BARE_SCRIPT = """
-import time, resource, torch
+import time, torch
 from sklearn.datasets import load_digits
 digits = load_digits()
 x = torch.tensor(digits.data / 16, dtype=torch.float32); y = torch.tensor(digits.target)
@@ -50,11 +50,11 @@ for epoch in range(EPOCHS):
         optimizer.step()
         if epoch == 0 and batch is not None and "first" not in globals():
             first = time.time(); print("first", first, flush=True)
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print("peak", [int(l.split()[1]) / 1024 for l in open("/proc/self/status") if "VmHWM" in l][0])
 """
 
 OUR_SCRIPT = """
-import sys, time, resource
+import sys, time
 sys.argv = ["train.py", "trainer.max_epochs=EPOCHS", "run_dir=RUN_DIR"]
 sys.path.insert(0, "ROOT")
 import torch.optim.optimizer as optimizer_module
@@ -71,7 +71,7 @@ try:
     runpy.run_path("ROOT/train.py", run_name="__main__")
 except SystemExit:
     pass
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print("peak", [int(l.split()[1]) / 1024 for l in open("/proc/self/status") if "VmHWM" in l][0])
 """
 
 

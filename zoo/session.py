@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -17,6 +18,16 @@ from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.callbacks.panels import Panels
 from zoo.checkpoint import read
 from zoo.errors import UserError
+
+
+def peak_memory_mb() -> float:
+    """Most resident memory of this process so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what a parent had before it started this program
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return round(int(line.split()[1]) / 1024, 1)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
 @dataclass
@@ -97,7 +108,7 @@ class Run:
             "iteration": iterations_done(self.trainer),
             "samples_seen": curves.samples_seen if curves else None,
             "seconds": round(time.monotonic() - self.started, 3),
-            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "peak_memory_mb": peak_memory_mb(),
             "num_parameters": sum(p.numel() for p in self.task.model.parameters()),
             "world_size": self.trainer.world_size,
             "num_threads": torch.get_num_threads(),
