@@ -42,7 +42,7 @@ MAY_IMPORT = {
     # The trunk: what puts the rooms together.
     "settings": ({"commandline"}, {"omegaconf"}),
     "build": (
-        {"session", "checkpoint", "commandline", "callbacks", "loop", "settings"},
+        {"scratch", "session", "checkpoint", "commandline", "callbacks", "loop", "settings"},
         {"torch", "lightning", "hydra", "omegaconf"},
     ),
     "evaluate": ({"build", "checkpoint", "data"}, {"torch", "lightning"}),

@@ -23,6 +23,7 @@ from zoo.checkpoint import check_resume, find_resume, load_pretrained
 from zoo.commandline import options
 from zoo.errors import UserError
 from zoo.loop import use_lean_loop, why_not
+from zoo.scratch.layers import from_scratch
 from zoo.session import Run
 from zoo.settings import FACTS, check_class_weights, check_pair, check_settings, choice, misfit, settle_task
 
@@ -53,6 +54,8 @@ def build(cfg: DictConfig) -> Run:
     model = build_model(config, data)
     if config.get("pretrained"):
         notes += load_pretrained(model, config["pretrained"]).lines()
+    if config.get("scratch"):
+        notes.append(scratch_note(model))
     check_output(config, model, data)
     task = build_task(config, model, data)
     if config.get("compile"):
@@ -63,6 +66,12 @@ def build(cfg: DictConfig) -> Run:
         run.resume = find_resume(config["resume"])
         run.resumed_from = check_resume(run.resume, task)
     return run
+
+
+def scratch_note(model: nn.Module) -> str:
+    """Puts the layers of zoo.scratch into the model, and says which."""
+    turned, left = from_scratch(model)
+    return f"Written out: {', '.join(turned) or 'nothing'}" + (f"; torch's own: {', '.join(left)}" if left else "")
 
 
 def quiet_libraries() -> None:

@@ -20,8 +20,12 @@ SHOWING = ("zoo.errors", "zoo.pictures", "zoo.commandline", "zoo.callbacks")
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """16 hexadecimal digits; the same for runs that differ only in seed, place and speed."""
+    """16 hexadecimal digits; the same for runs that differ only in seed, place and speed.
+
+    Switches of the whole run that are off do not count, so that a new one does not make old results stale.
+    """
     kept = json.loads(json.dumps(config, default=str))
+    kept = {key: value for key, value in kept.items() if value not in (None, False)}
     for dotted in ELSEWHERE:
         group, _, key = dotted.partition(".")
         if key:
