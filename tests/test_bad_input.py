@@ -348,12 +348,19 @@ def test_resuming_a_finished_run_elsewhere_tests_its_best(place, tmp_path):
 
 
 def test_ctrl_c_ends_with_130_and_keeps_the_run(tmp_path):
-    process = start("trainer.max_epochs=100000", "checkpoint_every=20", run_dir=tmp_path / "run")
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    def listening():  # a runner started in the background ignores Ctrl-C, and its children would with it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    typed = ("trainer.max_epochs=100000", "checkpoint_every=20")
+    process = start(*typed, run_dir=tmp_path / "run", preexec_fn=listening)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["status"] == "interrupted"
