@@ -347,24 +347,27 @@ def test_resuming_a_finished_run_elsewhere_tests_its_best(place, tmp_path):
     assert (status, stderr) == (0, "")
 
 
-def test_ctrl_c_ends_with_130_and_keeps_the_run(tmp_path):
+def test_ctrl_c_ends_with_130_and_saves_the_batch_it_was_at(tmp_path):
     def listening():  # a runner started in the background ignores Ctrl-C, and its children would with it
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    typed = ("trainer.max_epochs=100000", "checkpoint_every=20")
+    typed = ("trainer.max_epochs=100000", "trainer.log_every_n_steps=1000000")  # the clock would write in 30 s
     process = start(*typed, run_dir=tmp_path / "run", preexec_fn=listening)
     try:
         deadline = time.monotonic() + 60
-        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        while not (tmp_path / "run" / "config.yaml").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
+        time.sleep(3)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["status"] == "interrupted"
-    assert read(tmp_path / "run")["state_dict"]
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["status"] == "interrupted"
+    last = read(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] == metrics["iteration"] > 0
 
 
 def test_one_bad_cell_of_a_sweep_lets_the_others_run(tmp_path):

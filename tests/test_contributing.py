@@ -1,11 +1,15 @@
 """A newcomer adds a model with one file of Python and one of yaml, in a copy of the zoo, and nothing else is edited."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parent.parent
 
 MODEL = '''"""Highway network: layers that learn how much of their input to carry on.
@@ -65,6 +69,4 @@ def test_two_files_add_a_model(tmp_path):
 
 def without_the_original():
     """An environment in which the copy is found before the installed zoo."""
-    import os
-
     return {**os.environ, "PYTHONPATH": "."}

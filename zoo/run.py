@@ -61,6 +61,8 @@ def run(cfg: DictConfig) -> int:
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
+        if zero:
+            log.info("Stopped. What there is so far: %s", config["run_dir"])
         raise
     finally:
         metrics = built.metrics(status)

@@ -5,6 +5,8 @@ import errno
 import logging
 import os
 import platform
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,7 @@ class RunCheckpoint(Checkpoint):
         self.waiting: dict[str, Any] | None = None  # the best checkpoint, not yet on disk
         self.written_at = time.monotonic()
         self.written_iteration = -1
+        self.asked_to_stop = False
 
     @property
     def best(self) -> Path:
@@ -121,11 +124,26 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.written_at = time.monotonic()
+        here = threading.current_thread() is threading.main_thread() and trainer.world_size == 1
+        if here and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._ask_to_stop)
+
+    def _ask_to_stop(self, number: int, frame: Any) -> None:
+        """The first Ctrl-C waits for the end of the batch, so that what is saved is whole; a second one does not."""
+        self.asked_to_stop = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _stop_listening(self) -> None:
+        if signal.getsignal(signal.SIGINT) == self._ask_to_stop:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         iteration = iterations_done(trainer)
+        if self.asked_to_stop:
+            self.write(trainer)
+            raise KeyboardInterrupt
         if self.every_iterations:
             if iteration % self.every_iterations == 0:
                 self.write(trainer)
@@ -181,9 +199,11 @@ class RunCheckpoint(Checkpoint):
             path.unlink()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop_listening()
         self.write(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._stop_listening()
         # The best so far is worth keeping whatever went wrong, unless writing is what went wrong.
         if self.waiting is not None and not isinstance(exception.__cause__, OSError):
             trainer.strategy.save_checkpoint(self.waiting, self.best)
