@@ -29,23 +29,22 @@ CHARTS = {
 }
 
 
+# Sizes that follow from the data: no choice, so no column.
+FROM_DATA = ("in_features", "out_features", "in_channels", "image_size", "num_classes", "num_outputs", "num_targets")
+
+
 def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
     """Settings of model, optimizer, data and trainer, by dotted name: the columns of HPARAMS."""
     choices = config.get("choices", {})
     found: dict[str, Any] = {key: choices.get(key) for key in ("model", "data", "optimizer", "scheduler", "finetune")}
-    # TensorBoard shows the first five columns; what is tuned most stands among them.
-    found = {
-        "model": found.pop("model"),
-        "optimizer.lr": (config.get("optimizer") or {}).get("lr"),
-        "data.batch_size": None,
-        "seed": config.get("seed", 0),
-        **found,
-    }
+    found["seed"] = config.get("seed", 0)
     for group in ("model", "optimizer", "scheduler", "task"):
         for key, value in (config.get(group) or {}).items():
-            if isinstance(value, (int, float, str, bool)) and not key.startswith("_"):
+            if key in FROM_DATA or key.startswith("_"):
+                continue
+            if isinstance(value, (int, float, str, bool)):
                 found[f"{group}.{key}"] = value
-            elif isinstance(value, list) and key != "class_names":
+            elif isinstance(value, list):
                 found[f"{group}.{key}"] = str(value)
     for key in ("data.batch_size", "data.fraction", "trainer.max_epochs", "trainer.precision"):
         group, name = key.split(".")
