@@ -267,3 +267,19 @@ def test_a_compiled_model_learns_and_its_checkpoint_has_plain_keys(tmp_path):
     assert set(load_model(tmp_path).state_dict()) == {
         name.removeprefix("model.") for name in read(tmp_path)["state_dict"]
     }
+
+
+def test_the_tested_weights_are_the_averaged_ones(tmp_path):
+    """With EMA the numbers of the run are those of the network that load_model gives, not of the raw weights."""
+    run(configure("callbacks.ema.decay=0.98", "trainer.max_epochs=3", "logger=none", run_dir=tmp_path))
+    data = build(configure("logger=none", run_dir=tmp_path)).data
+    batch = data.part("test")[torch.arange(len(data.part("test")))]
+    loss = torch.nn.functional.cross_entropy(load_model(tmp_path)(*batch.inputs), batch.targets)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert loss.item() == pytest.approx(metrics["test/loss"], abs=1e-5)
+    best = read(tmp_path)
+    raw = {name.removeprefix("model."): value for name, value in best["current_model_state"].items()}
+    model = load_model(tmp_path)
+    model.load_state_dict({name: raw[name] for name in model.state_dict()})
+    other = torch.nn.functional.cross_entropy(model(*batch.inputs), batch.targets)
+    assert abs(other.item() - metrics["test/loss"]) > 1e-3
