@@ -2,39 +2,27 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from zoo.commandline import BAD_INPUT, INTERRUPTED, LOST_RANK, guarded, prepare, register_resolvers
+from zoo.commandline import BAD_INPUT, INTERRUPTED, LOST_RANK, SAVED, guarded, prepare, register_resolvers
+from zoo.launch import together
+from zoo.resume import placed
+from zoo.run import start
+from zoo.sweep import is_sweep, sweep
 
 sys.path.insert(0, str(Path.cwd()))  # for a network of the user's own
 register_resolvers()
 
 
-def job(config: dict[str, Any]) -> int:
-    """One run in one process; every process of a distributed run calls it with the same configuration."""
-    from zoo.run import run
-
-    return run(OmegaConf.create(config))
-
-
 @hydra.main(config_path="configs", config_name="train", version_base="1.3")
 def main(cfg: DictConfig) -> int:
-    from zoo.launch import launch
-
-    OmegaConf.set_struct(cfg, False)
-    hydra_config = HydraConfig.get()
-    cfg.run_dir = hydra_config.runtime.output_dir
-    cfg.choices = {group: name for group, name in hydra_config.runtime.choices.items() if "hydra/" not in group}
-    config = OmegaConf.to_container(cfg, resolve=False)
-    devices = cfg.trainer.devices if cfg.trainer.strategy != "auto" and isinstance(cfg.trainer.devices, int) else 1
     # A failing cell of a sweep says so and lets the others go on.
-    statuses.append(guarded(lambda: launch(job, config, devices, gpu=cfg.trainer.accelerator in ("gpu", "cuda"))))
-    if statuses[-1] == INTERRUPTED:
-        sys.exit(INTERRUPTED)  # the other cells of a sweep, too
+    statuses.append(guarded(lambda: start(cfg, HydraConfig.get())))
+    if statuses[-1] in (INTERRUPTED, SAVED):
+        sys.exit(statuses[-1])  # the other cells of a sweep, too
     return statuses[-1]
 
 
@@ -42,8 +30,16 @@ statuses: list[int] = []
 
 
 def command() -> int:
-    sys.argv[1:] = prepare(sys.argv[1:])
+    sys.argv[1:] = together(prepare(placed(sys.argv[1:])))
+    if is_sweep(sys.argv[1:]):
+        return sweep(sys.argv[1:], cell)
     return main() or 0
+
+
+def cell(arguments: list[str]) -> int:
+    """A run that belongs to a sweep, in a process of its own."""
+    sys.argv[1:] = arguments
+    return guarded(command) or max(statuses, default=0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,19 @@ from zoo.commandline import CONFIGS, options
 from zoo.provenance import targets
 from zoo.run import configure
 
-GROUPS = ("task", "data", "model", "optimizer", "scheduler", "finetune", "trainer", "logger", "debug", "experiment")
+GROUPS = (
+    "task",
+    "data",
+    "model",
+    "optimizer",
+    "scheduler",
+    "finetune",
+    "augment",
+    "trainer",
+    "logger",
+    "debug",
+    "experiment",
+)
 CHOICES = [(group, name) for group in GROUPS for name in options(group) if (group, name) != ("model", "custom")]
 
 

@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch import Callback
 
 from zoo.build import build
-from zoo.loop import BATCH_HOOKS, LeanEpochLoop, why_not
+from zoo.loop import BATCH_HOOKS, why_not
 from zoo.run import configure
 
 OTHER_HOOKS = ("on_train_epoch_start", "on_train_epoch_end", "on_validation_end", "on_train_start", "on_train_end")
@@ -42,7 +42,7 @@ def fitted(tmp_path, lean, *overrides):
     recorder = Recorder()
     run.trainer.callbacks.append(recorder)
     run.fit()
-    assert isinstance(run.trainer.fit_loop.epoch_loop, LeanEpochLoop) == lean
+    assert run.trainer.fit_loop.epoch_loop.lean == lean
     return run, recorder
 
 

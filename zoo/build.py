@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 import re
 import time
 from pathlib import Path
@@ -12,16 +13,18 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationKeyError, InterpolationToMissingValueError, OmegaConfBaseException
 from torch import nn
 
 from zoo.callbacks.checkpointing import AtomicCheckpointIO, RunCheckpoint
-from zoo.callbacks.exact_resume import RandomState
+from zoo.callbacks.exact_resume import ProcessState
 from zoo.callbacks.panels import Panels
-from zoo.checkpoint import check_resume, find_resume, load_pretrained
-from zoo.commandline import options
+from zoo.checkpoint import check_resume, check_run, find_resume, load_pretrained, newest_first
+from zoo.commandline import CONFIGS, options
 from zoo.errors import UserError
+from zoo.launch import first_process_first, join, place, started_by_others
 from zoo.loop import use_lean_loop, why_not
 from zoo.scratch.layers import from_scratch
 from zoo.session import Run
@@ -30,7 +33,7 @@ from zoo.settings import FACTS, check_class_weights, check_pair, check_settings,
 log = logging.getLogger(__name__)
 
 BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError)  # in a class of ours: not the input's
-GROUPS = ("model", "data", "task", "optimizer", "scheduler", "finetune", "trainer", "logger")
+GROUPS = ("model", "data", "task", "optimizer", "scheduler", "augment", "finetune", "trainer", "logger")
 
 
 def build(cfg: DictConfig) -> Run:
@@ -41,18 +44,23 @@ def build(cfg: DictConfig) -> Run:
     """
     quiet_libraries()
     started = time.monotonic()
+    if started_by_others():
+        take_places(cfg)
     check_settings(cfg)
-    threads = OmegaConf.select(cfg, "trainer.num_threads")
-    if threads:
-        torch.set_num_threads(int(threads))
+    set_threads(cfg)
+    if place()[1] > 1:
+        join(cfg.trainer.accelerator in ("gpu", "cuda"), float(cfg.launcher.timeout))
+    if cfg.get("resume"):
+        check_run(OmegaConf.to_container(cfg, resolve=False), str(cfg.resume))
     seed_everything(cfg.seed, workers=True, verbose=False)
     check_pair(cfg)
     data = build_data(cfg)
+    check_processes(data)
     settle_task(cfg, data)
     config = resolve(cfg)
     notes = list(data.prepare().notes)
     model = build_model(config, data)
-    if config.get("pretrained"):
+    if config.get("pretrained") and not config.get("resume"):
         notes += load_pretrained(model, config["pretrained"]).lines()
     if config.get("scratch"):
         notes.append(scratch_note(model))
@@ -63,9 +71,59 @@ def build(cfg: DictConfig) -> Run:
     trainer, checkpoint = build_trainer(config, task, data)
     run = Run(config, data, task, trainer, checkpoint, notes, started=started)
     if config.get("resume"):
-        run.resume = find_resume(config["resume"])
-        run.resumed_from = check_resume(run.resume, task)
+        go_on(run, config["resume"])
+        config["resume"] = None  # what is written down is the run, not how it was taken up
     return run
+
+
+def take_places(cfg: DictConfig) -> None:
+    """Where torchrun or srun has started the processes, their number is the number of devices."""
+    world_size = place()[1]
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    cfg.trainer.devices, cfg.trainer.num_nodes = here, world_size // here
+    if cfg.trainer.strategy == "auto":
+        cfg.trainer.strategy = "ddp"
+
+
+def set_threads(cfg: DictConfig) -> None:
+    """Sets torch's threads, and writes their number down: another number gives other bits."""
+    threads = cfg.trainer.get("num_threads")
+    if not threads:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        shared = max(1, (os.cpu_count() or 1) // here)
+        threads = torch.get_num_threads() if here == 1 else int(os.environ.get("OMP_NUM_THREADS", shared))
+    torch.set_num_threads(int(threads))
+    cfg.trainer.num_threads = int(threads)
+
+
+def check_processes(data: Any) -> None:
+    """Raises UserError where a batch cannot be shared out among the processes."""
+    world_size = place()[1]
+    if data.train_batch_size < world_size:
+        raise UserError(
+            f"data.batch_size={data.train_batch_size} is the batch of all processes together, too small for "
+            f"{world_size} of them; give at least {world_size}, or fewer trainer.devices."
+        )
+
+
+def go_on(run: Run, source: str) -> None:
+    """Takes up the newest whole checkpoint of `source`; from a run folder without one, the run begins anew."""
+    if Path(source).is_dir() and not newest_first(Path(source)):
+        run.notes.append(f"{source} has no checkpoint yet; the run begins anew.")
+        positions: dict[str, Any] = {}
+    else:
+        run.resume, checkpoint, notes = find_resume(source)
+        run.notes += notes
+        run.resumed_from = check_resume(run.resume, checkpoint, run.task, run.data.prepare().fingerprint)
+        run.results = dict(checkpoint.get("metrics", {}))
+        run.seconds_before = checkpoint.get("seconds", 0.0)
+        positions = checkpoint.get("curves") or {}
+        if run.checkpoint is not None:
+            run.checkpoint.resumed_from, run.checkpoint.seconds_before = run.resume, run.seconds_before
+        run.notes.append(f"Going on from iteration {run.resumed_from} ({run.resume}).")
+    for logger in run.trainer.loggers:
+        if hasattr(logger, "go_on"):
+            logger.go_on(positions.get(type(logger).__name__) or 0)
 
 
 def scratch_note(model: nn.Module) -> str:
@@ -122,7 +180,8 @@ def build_data(cfg: DictConfig) -> Any:
         raise UserError(f"data={choice(cfg, 'data')} needs {' and '.join(missing)}, for instance {missing[0]}=...")
     plain = {key: _value(cfg.data, key) for key in settings}
     data = make(plain, "data")
-    found = data.prepare().facts
+    with first_process_first():  # one downloads, the others find it there
+        found = data.prepare().facts
     with open_dict(cfg):
         for key in FACTS:
             declared = None if key not in cfg.data else _value(cfg.data, key)  # ??? counts as not in it
@@ -132,7 +191,27 @@ def build_data(cfg: DictConfig) -> Any:
                 cfg.data[key] = found[key]
             elif key in found and declared != found[key]:
                 raise UserError(f"data.{key}={declared} does not agree with the data, which has {found[key]}.")
+    data.augment = build_augment(cfg, data)
     return data
+
+
+def build_augment(cfg: DictConfig, data: Any) -> Any:
+    """What changes the training samples, or None. Raises UserError where it is for other samples than the data's."""
+    if not (cfg.get("augment") or {}).get("_target_"):
+        return None
+    name = choice(cfg, "augment")
+    augment = make(cfg.augment, f"augment={name}")
+    if data.suits(augment):
+        return augment
+    would_do = []
+    for option in options("augment"):
+        node: Any = OmegaConf.load(CONFIGS / "augment" / f"{option}.yaml")
+        if node["_target_"] is None or data.suits(get_object(node["_target_"])):
+            would_do.append(option)
+    raise UserError(
+        f"augment={name} is for {augment.suits_what}, and data={choice(cfg, 'data')} has none; augment= options that "
+        f"would do: {', '.join(would_do)}."
+    )
 
 
 def _value(node: DictConfig, key: str) -> Any:
@@ -270,6 +349,9 @@ def build_callbacks(config: dict[str, Any], task: Any) -> list[Any]:
 def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer, RunCheckpoint | None]:
     settings = dict(config["trainer"])
     settings.pop("num_threads", None)
+    several = place()[1] > 1
+    if not several and settings.get("strategy") == "ddp":
+        settings["strategy"] = "auto"  # one process has nobody to average with
     lean = settings.pop("lean_loop", True)
     loaded = data.prepare()
     parts = loaded.parts
@@ -284,10 +366,11 @@ def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer
         monitor=task.monitor,
         mode=task.mode,
         every_iterations=config.get("checkpoint_every"),
+        keep=config.get("checkpoint_keep", 2),
     )
     logger_config = config.get("logger") or {}
     logger = make(logger_config, "logger") if logger_config.get("_target_") else False
-    callbacks = [*build_callbacks(config, task), Panels(config), RandomState(), checkpoint]
+    callbacks = [*build_callbacks(config, task), Panels(config), ProcessState(config["seed"]), checkpoint]
     if "val" not in parts:
         settings["limit_val_batches"] = 0
     try:
@@ -296,7 +379,8 @@ def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer
             "trainer",
             logger=logger,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
+            # Said, not guessed: Lightning would take a SLURM job of one process for many.
+            plugins=[AtomicCheckpointIO(), TorchElasticEnvironment() if several else LightningEnvironment()],
             default_root_dir=config["run_dir"],
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
@@ -308,8 +392,7 @@ def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer
         )
     except UserError as error:
         raise trainer_error(settings, error) from error
-    if lean:
-        use_lean_loop(trainer)
+    use_lean_loop(trainer, wanted=lean)
     return trainer, checkpoint
 
 

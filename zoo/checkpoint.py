@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from zoo.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+RESUMABLE_VERSION = 2  # before it, a checkpoint did not hold all that an exact resume needs
 ALLOWED = ("zoo.",)
 PURE = ("zoo.models.", "zoo.layers.", "zoo.losses.", "zoo.optim.", "zoo.scratch.")  # functions, too, not only classes
 ALLOWED_EXACTLY = ("torch.nn.ReLU", "torch.nn.Tanh", "torch.nn.Sigmoid", "torch.nn.GELU")
@@ -193,18 +194,43 @@ def build_model(checkpoint: dict[str, Any], path: Path, allow: Sequence[str] = (
     return model.eval()
 
 
-def find_resume(source: str) -> Path:
-    """The newest checkpoint of a run folder, or the checkpoint itself."""
+def find_resume(source: str) -> tuple[Path, dict[str, Any], list[str]]:
+    """The newest checkpoint of a run folder that is whole (or the one that is named), its contents, and notes.
+
+    Raises:
+        UserError: there is none, or none that is whole.
+    """
     path = Path(source).expanduser()
-    last = path / "checkpoints" / "last.ckpt"
-    return last if last.is_file() else find(path)
+    if not path.is_dir():
+        return find(path), read(path), []
+    notes: list[str] = []
+    for candidate in newest_first(path):
+        try:
+            checkpoint = read(candidate)
+        except UserError as error:
+            notes.append(str(error))
+            continue
+        return candidate, checkpoint, [*notes, *([f"{candidate} is used instead."] if notes else [])]
+    if notes:
+        raise UserError(f"No checkpoint in {path} is whole: {notes[0]}")
+    raise UserError(f"There is no checkpoint in {path}; a run folder holds checkpoints/best.ckpt or last.ckpt.")
 
 
-def check_resume(path: Path, task: nn.Module) -> int:
-    """The iterations that the checkpoint has behind it. Raises UserError where this task cannot go on with it."""
-    checkpoint = read(path)
-    if "loops" not in checkpoint:
-        raise UserError(f"{path} holds weights alone, which do not say where training stopped; use pretrained={path}.")
+def newest_first(folder: Path) -> list[Path]:
+    """What a run can be resumed from: last.ckpt, then the older ones, at last the best."""
+    place = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    older = {int(path.stem.rpartition("=")[2]): path for path in place.glob("epoch=*-step=*.ckpt")}
+    found = [place / "last.ckpt", *(older[step] for step in sorted(older, reverse=True)), place / "best.ckpt"]
+    return [path for path in found if path.is_file()]
+
+
+def check_resume(path: Path, checkpoint: dict[str, Any], task: nn.Module, fingerprint: str) -> int:
+    """The iterations that the checkpoint has behind it. Raises UserError where this task cannot go on with it.
+
+    Args:
+        fingerprint: of the data as it is now.
+    """
+    check_whole_state(path, checkpoint)
     states = (task.state_dict(), checkpoint["state_dict"])
     ours, theirs = ({name: tuple(x.shape) for name, x in state.items()} for state in states)
     if ours != theirs:
@@ -213,7 +239,70 @@ def check_resume(path: Path, task: nn.Module) -> int:
             f"{path} is of another model ({differs[0]} differs, for instance); resume with the options that it was "
             "trained with, or start from its weights with pretrained=."
         )
+    if fingerprint != checkpoint.get("data_fingerprint", fingerprint):
+        raise UserError(
+            f"The data has changed since {path} was written; bring back the data of that run, or start a new run from "
+            f"its weights with pretrained={path}."
+        )
     return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"])
+
+
+def check_whole_state(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Raises UserError for weights alone, and for the checkpoints of a version that kept too little."""
+    if "loops" not in checkpoint:
+        raise UserError(f"{path} holds weights alone, which do not say where training stopped; use pretrained={path}.")
+    if checkpoint.get("format_version", 0) < RESUMABLE_VERSION:
+        raise UserError(
+            f"{path} was written by an older version of the zoo, which did not keep all that an exact resume needs; "
+            f"start a new run from its weights with pretrained={path}."
+        )
+
+
+def training_config(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the run that wrote a checkpoint, once nothing in it would call what it should not."""
+    check_whole_state(path, checkpoint)
+    config = checkpoint.get("config")
+    if not isinstance(config, dict) or "model" not in config:
+        raise UserError(f"{path} does not say how it was trained; start from its weights with pretrained={path}.")
+    check_run(config, str(path))
+    return config
+
+
+def check_run(config: Any, where: str) -> None:
+    """Raises UserError unless each `_target_` of a whole run's configuration is something a run is built from.
+
+    That is a class or function of the zoo, or a class of the kinds that a run is made of, wherever it is defined: to
+    build a network, an optimizer or a callback runs its constructor, and nothing that a name alone could reach.
+    """
+    from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+    from lightning.pytorch.loggers import Logger
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    kinds = (nn.Module, Optimizer, LRScheduler, Callback, LightningDataModule, LightningModule, Trainer, Logger)
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if key == "_target_" and value is not None:
+                name = str(value)
+                own = name.startswith("zoo.") and _is_defined_in(name, ())
+                if not own and not issubclass(_class_named(name), kinds):
+                    raise UserError(f"The configuration in {where} was refused: it would call '{name}'.")
+            check_run(value, where)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            check_run(value, where)
+
+
+def _class_named(name: str) -> type:
+    """The class that a dotted name means; `object` where it means something else."""
+    module, _, attribute = name.rpartition(".")
+    if not all(part.isidentifier() for part in name.split(".")):
+        return object
+    try:
+        found = vars(importlib.import_module(module)).get(attribute)
+    except Exception as error:  # whatever the user's own module does when it is imported
+        raise UserError(f"'{name}' is needed, and it cannot be imported: {error}.") from error
+    return found if inspect.isclass(found) else object
 
 
 @dataclass

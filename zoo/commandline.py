@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from zoo.errors import UserError, suggest
+from zoo.signals import Stop
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -211,6 +212,8 @@ def guarded(command: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
+    except Stop as stop:
+        return stop.status
     else:
         return status if isinstance(status, int) else FINISHED
     if TRACEBACK_WANTED:

@@ -1,30 +1,207 @@
-"""The only place that starts processes: one, several on this machine, or those that torchrun has started."""
+"""The only place that starts processes: one, several on this machine, or those that torchrun or SLURM have started.
 
+Where each of them runs is told by torch's own names, RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. A
+process that dies takes the others with it within seconds; with `launcher.max_restarts` all of them begin again from the
+newest checkpoint.
+"""
+
+import ctypes
 import logging
+import logging.config
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError
+from zoo.signals import LISTENER, SIGNALS, Stop
 
 LOST_RANK = 3
+BAD_INPUT = 2
+PER_CORE = 4  # processes on a CPU core; more only wait for each other
+LOST = 13  # how a process ends whose neighbour was lost; only the launcher sees it
+Job = Callable[[dict[str, Any]], int]
+has_run = False  # a fork after torch has used its threads would hang
 
 
-def reporting(job: Callable[[dict[str, Any]], int], config: dict[str, Any], folder: str) -> int:
-    """`job(config)`; what a user can mend is left in `folder`, since an exception does not cross processes."""
+def started_by_others() -> bool:
+    """Whether torchrun or srun started this process, with others beside it; srun's names are turned into torch's."""
+    env = os.environ
+    if "RANK" not in env and int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in env:
+        env["RANK"], env["WORLD_SIZE"] = env["SLURM_PROCID"], env["SLURM_STEP_NUM_TASKS"]
+        env["LOCAL_RANK"] = env["SLURM_LOCALID"]
+        env["LOCAL_WORLD_SIZE"] = env["SLURM_STEP_TASKS_PER_NODE"].split("(")[0].split(",")[0]
+        nodes = env.get("SLURM_STEP_NODELIST", "localhost")
+        names = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=False)
+        env.setdefault("MASTER_ADDR", (names.stdout.split() or [nodes])[0])
+        env.setdefault("MASTER_PORT", str(20_000 + int(env["SLURM_JOB_ID"]) % 20_000))
+    return "RANK" in env and int(env.get("WORLD_SIZE", 1)) > 1
+
+
+def place() -> tuple[int, int]:
+    """(rank, number of processes) of this process."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def processes(config: dict[str, Any]) -> dict[str, Any]:
+    """What `launch` needs to know of a configuration: how many processes on this machine, and of what kind."""
+    trainer, settings = config["trainer"], dict(config.get("launcher") or {})
+    devices, gpu = trainer.get("devices", 1), trainer.get("accelerator") in ("gpu", "cuda")
+    if config.get("nothing_left"):
+        devices, settings = 1, {}
+    if gpu and devices in (-1, "-1", "auto"):
+        import torch
+
+        devices = torch.cuda.device_count()
+    number = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
+    return {"num_processes": number, "gpu": gpu, "settings": settings}
+
+
+def together(arguments: Sequence[str]) -> list[str]:
+    """The command line of one of several processes that others have started: one run folder, one log for all."""
+    if not started_by_others():
+        return list(arguments)
+    arguments = list(arguments)
+    if not any(argument.startswith("run_dir=") for argument in arguments):
+        job = os.environ.get("SLURM_JOB_ID")
+        name = (
+            f"outputs/slurm_{job}" if job else agreed("run_dir", f"outputs/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}_ddp")
+        )
+        arguments.append(f"run_dir={name}")
+    return arguments if place()[0] == 0 else [*arguments, "hydra/job_logging=none"]
+
+
+def restarts() -> int:
+    """How often torch's agent has started this process again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+def store(timeout: float) -> Any:
+    """The key-value store that the processes of this run share.
+
+    Raises:
+        UserError: it cannot be reached.
+    """
+    from torch.distributed import TCPStore
+
+    rank, world_size = place()
+    address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    try:
+        return TCPStore(
+            address, int(port), world_size, is_master=serves, timeout=timedelta(seconds=timeout), wait_for_workers=False
+        )
+    except (RuntimeError, ValueError) as error:  # torch's own network errors are RuntimeErrors
+        if "EADDRINUSE" in str(error) or "already in use" in str(error):
+            raise UserError(f"Port {port} is taken by another program; give another MASTER_PORT.") from error
+        raise UserError(
+            f"The first process cannot be reached at {address}:{port} within {timeout:g} seconds; check that it runs, "
+            "the address, and the firewall between."
+        ) from error
+
+
+def join(gpu: bool, timeout: float) -> None:
+    """Joins the other processes of the run. Lightning finds the group there and uses it."""
+    import torch
+    from torch.distributed import PrefixStore
+
+    rank, world_size = place()
+    if world_size == 1 or torch.distributed.is_initialized():
+        return
+    if gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # Addresses of an attempt that failed stay in the store; a name of its own keeps each attempt from meeting them.
+    shared = PrefixStore(f"attempt_{restarts()}", store(timeout))
+    try:
+        torch.distributed.init_process_group(
+            "nccl" if gpu else "gloo",
+            store=shared,
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=timeout if not gpu else max(timeout, 600)),
+        )
+    except RuntimeError as error:
+        raise UserError(
+            f"Not all {world_size} processes came within {timeout:g} seconds: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def agreed(key: str, value: str) -> str:
+    """`value` as the first process has it, the same in all processes and after each restart."""
+    rank, _ = place()
+    shared = store(300)
+    if rank == 0 and not shared.check([key]):
+        shared.set(key, value)
+    return str(shared.get(key).decode())
+
+
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """One process of each machine goes before the others, to download or unpack what all of them need."""
+    import torch
+
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    if several and not first:
+        torch.distributed.barrier()
+    yield
+    if several and first:
+        torch.distributed.barrier()
+
+
+def end_with_parent() -> None:
+    """Asks Linux to end this process when its parent dies, so that a killed run leaves none behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def worker(job: Job, config: dict[str, Any], folder: str, log_settings: dict[str, Any] | None) -> int:
+    """`job(config)` in one of several processes. What its user can mend is left in `folder`.
+
+    An exception does not cross processes, and an error that only says that a neighbour is gone is no news.
+    """
+    end_with_parent()
+    LISTENER.stubborn = True
+    LISTENER.listen()
+    if log_settings and not logging.getLogger().handlers:  # a process that was not forked
+        logging.config.dictConfig(log_settings)
     try:
         return job(config)
+    except Stop as stop:
+        return stop.status
     except UserError as error:
         (Path(folder) / os.environ["RANK"]).write_text(str(error), encoding="utf-8")
-        sys.exit(2)
+        sys.exit(BAD_INPUT)
+    except RuntimeError as error:
+        if is_about_a_lost_process(error):
+            sys.exit(LOST)
+        raise
 
 
-def launch(job: Callable[[dict[str, Any]], int], config: dict[str, Any], num_processes: int, *, gpu: bool) -> int:
+def is_about_a_lost_process(error: BaseException) -> bool:
+    from torch.distributed import DistError
+
+    words = ("gloo", "Connection closed by peer", "Connection reset", "NCCL", "Broken pipe", "store", "Socket")
+    return isinstance(error, DistError) or any(word in str(error) for word in words)
+
+
+def launch(
+    job: Job,
+    config: dict[str, Any],
+    *,
+    num_processes: int,
+    gpu: bool = False,
+    settings: dict[str, Any] | None = None,
+    log_settings: dict[str, Any] | None = None,
+) -> int:
     """Runs `job(config)` in as many processes as there are devices, and returns the exit status of the first.
 
     Args:
@@ -32,43 +209,106 @@ def launch(job: Callable[[dict[str, Any]], int], config: dict[str, Any], num_pro
         config: plain containers, the same for all processes.
         num_processes: processes on this machine.
         gpu: each process will use a GPU of its own.
+        settings: the launcher group: max_restarts, num_nodes, rendezvous, start_method, timeout.
+        log_settings: for logging.config, where a process does not inherit what this one has set up.
     """
-    if num_processes <= 1 or "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_NTASKS" in os.environ:
+    global has_run
+    settings = settings or {}
+    num_nodes = settings.get("num_nodes", 1)
+    if started_by_others() or (num_processes <= 1 and num_nodes <= 1 and not settings.get("max_restarts")):
+        has_run = True
         return job(config)
+    check_devices(num_processes, gpu)
+    method = settings.get("start_method") or ("spawn" if gpu or has_run else "fork")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    with tempfile.TemporaryDirectory() as folder:
+        return started(method, worker, (job, config, folder, log_settings), num_processes, settings, Path(folder))
+
+
+def started(
+    method: str, target: Any, arguments: tuple[Any, ...], num_processes: int, settings: dict[str, Any], folder: Path
+) -> int:
+    """Starts the processes through torch's agent, waits, and says in one line what went wrong."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they report is raised as well
-
-    # The parent has done no tensor work yet, so a fork is safe and needs no second import; CUDA does not survive it.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
-    settings = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
+    for name in (*logging.Logger.manager.loggerDict, "torch.distributed.elastic", "torch.distributed.launcher"):
+        if name.startswith("torch."):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what they report is raised as well
+    num_nodes, rendezvous = settings.get("num_nodes", 1), settings.get("rendezvous")
+    if method == "fork":
+        import zoo.build  # noqa: F401 - imported once, here; no tensor is touched, since a fork would hang after that
+    plan = LaunchConfig(
+        min_nodes=num_nodes,
+        max_nodes=num_nodes,
         nproc_per_node=num_processes,
-        start_method="spawn" if gpu else "fork",
-        max_restarts=0,
+        start_method=method,
+        max_restarts=settings.get("max_restarts", 0),
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        run_id=uuid.uuid4().hex,
+        rdzv_endpoint=rendezvous or "localhost:0",
+        rdzv_timeout=int(settings.get("timeout", 300)),
+        signals_to_handle="SIGHUP,SIGQUIT",  # the others: `pass_on`
+        run_id="zoo" if rendezvous else uuid.uuid4().hex,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            statuses = elastic_launch(settings, reporting)(job, config, folder)
-        except SignalException as error:
-            if error.sigval == signal.SIGINT:
-                raise KeyboardInterrupt from None
-            raise
-        except ChildFailedError as error:
-            messages = sorted(Path(folder).iterdir())
-            if messages:
-                raise UserError(messages[0].read_text(encoding="utf-8")) from None
-            rank, failure = error.get_first_failure()
-            if failure.exitcode >= 0:
-                raise  # a bug of ours, with its traceback
-            print(f"Error: process {rank} was ended by signal {-failure.exitcode}; the last checkpoint is kept.",
-                  file=sys.stderr)  # fmt: skip
-            return LOST_RANK
-    return int(statuses[0])
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, pass_on)
+    try:
+        statuses = elastic_launch(plan, target)(*arguments)
+    except SignalException as error:
+        raise Stop(error.sigval) from None
+    except RendezvousError as error:
+        raise UserError(
+            f"The rendezvous at {rendezvous} cannot be reached: {str(error).splitlines()[0]} Check "
+            "launcher.rendezvous=host:port, and that the run was started on every machine."
+        ) from error
+    except ChildFailedError as error:
+        messages = sorted(path for path in folder.iterdir() if path.name.isdigit())
+        if messages:
+            raise UserError(messages[0].read_text(encoding="utf-8")) from None
+        return lost(error)
+    return int(max(statuses.values()))
+
+
+def pass_on(number: int, frame: Any) -> None:
+    """Gives a signal to the processes of the run, which save and end; a second Ctrl-C does not wait for that."""
+    children = multiprocessing.active_children()
+    if not children or (number == signal.SIGINT and number in PASSED):
+        raise Stop(number)
+    PASSED.add(number)
+    for child in children:
+        if child.pid is not None:
+            os.kill(child.pid, number)
+
+
+PASSED: set[int] = set()
+
+
+def lost(error: Any) -> int:
+    """Names the process that ended first. A bug of ours passes through with its traceback."""
+    failures = {rank: f for rank, f in error.failures.items() if f.exitcode != LOST}
+    rank, failure = min(failures.items(), key=lambda item: item[1].timestamp, default=error.get_first_failure())
+    if failure.exitcode >= 0 and failure.exitcode != LOST:
+        raise error
+    how = f"by signal {-failure.exitcode}" if failure.exitcode < 0 else "without a word"
+    print(f"Error: process {rank} was ended {how}, and the others with it.", file=sys.stderr)
+    return LOST_RANK
+
+
+def check_devices(num_processes: int, gpu: bool) -> None:
+    """Raises UserError for more processes than there are GPUs, or than the cores can carry."""
+    cores = os.cpu_count() or 1
+    if not gpu and num_processes > PER_CORE * cores:
+        raise UserError(
+            f"trainer.devices={num_processes} asks for more processes than {cores} cores can carry; give at most "
+            f"{PER_CORE * cores}."
+        )
+    if not gpu:
+        return
+    import torch
+
+    there = torch.cuda.device_count()
+    if num_processes > there:
+        raise UserError(f"trainer.devices={num_processes} asks for more GPUs than the {there} of this machine.")

@@ -1,9 +1,12 @@
-"""A shorter training loop for the usual case: one optimizer, full precision, one device.
+"""The training loop: Lightning's, with a shorter way for the usual case and exact places to go on from.
 
 Lightning's loop asks every callback, profiler and plugin at a dozen points of each step, most of which do nothing; for
 a small network that takes longer than the network itself. Here the same things happen in the same order, but only
 those hooks are called that somebody has written. Weights come out equal to the bit and callbacks are called alike
 (tests/test_loop.py). Whatever this loop does not know falls back to Lightning's own.
+
+A checkpoint is only taken where nothing of a batch or an epoch is pending (zoo.callbacks.checkpointing), so a resumed
+run simply goes on with the next batch; Lightning's guesses at where it was cut off are not asked.
 """
 
 from collections.abc import Callable
@@ -11,10 +14,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
-from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 BATCH_HOOKS = (
@@ -42,12 +46,35 @@ def overrides(thing: Any, name: str, base: type) -> bool:
     return getattr(type(thing), name) is not getattr(base, name)
 
 
+class RunLoop(_FitLoop):
+    """Lightning's loop over epochs; callbacks that have `on_epoch_complete(trainer)` hear when all of one is done.
+
+    That is later than `on_train_epoch_end`, after which Lightning still moves the schedules.
+    """
+
+    def on_advance_end(self) -> None:
+        super().on_advance_end()
+        for callback in self.trainer.callbacks:
+            if hasattr(callback, "on_epoch_complete"):
+                callback.on_epoch_complete(self.trainer)
+
+
 class LeanEpochLoop(_TrainingEpochLoop):
-    """Lightning's epoch loop with a shorter `advance`, used when `why_not` finds nothing against it."""
+    """Lightning's epoch loop with a shorter `advance`, used when `why_not` finds nothing against it.
+
+    Args:
+        wanted: whether it may be used at all.
+    """
+
+    def __init__(self, trainer: Trainer, *, wanted: bool, min_steps: int | None, max_steps: int) -> None:
+        super().__init__(trainer, min_steps=min_steps, max_steps=max_steps)
+        self.wanted = wanted
 
     def on_run_start(self, data_fetcher: Any) -> None:
         super().on_run_start(data_fetcher)
-        self.lean = why_not(self.trainer) is None
+        # A resumed epoch is like any other from here on; else Lightning would skip its validation or its schedule.
+        self.restarting = self.trainer.fit_loop.restarting = False
+        self.lean = self.wanted and why_not(self.trainer) is None
         if not self.lean:
             return
         module, callbacks = self.trainer.lightning_module, self.trainer.callbacks
@@ -67,7 +94,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
             own(*arguments)
 
     def advance(self, data_fetcher: Any) -> None:
-        if not self.lean or self.restarting:
+        if not self.lean:
             super().advance(data_fetcher)
             return
         self.val_loop.restarting = False
@@ -93,7 +120,7 @@ class LeanEpochLoop(_TrainingEpochLoop):
         """Forward, backward and update, in Lightning's order."""
         trainer, progress = self.trainer, self.automatic_optimization.optim_progress.optimizer
         progress.step.increment_ready()
-        loss = module.training_step(batch, batch_idx)
+        loss = trainer.strategy.training_step(batch, batch_idx)  # through the wrapper that averages gradients
         progress.zero_grad.increment_ready()
         self.call("on_before_zero_grad", optimizer)
         progress.zero_grad.increment_started()
@@ -130,7 +157,7 @@ def why_not(trainer: Trainer) -> str | None:
         "several optimizers": len(trainer.optimizers) != 1,
         "gradient accumulation": trainer.accumulate_grad_batches != 1,
         "a precision other than 32-true": type(trainer.precision_plugin) is not Precision,
-        "a strategy of several devices": type(trainer.strategy) is not SingleDeviceStrategy,
+        "a strategy of its own": type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy),
         "a profiler": not isinstance(trainer.profiler, PassThroughProfiler),
         "anomaly detection": torch.is_anomaly_enabled(),
         "an optimizer that needs a closure": any(isinstance(o, torch.optim.LBFGS) for o in trainer.optimizers),
@@ -143,7 +170,10 @@ def why_not(trainer: Trainer) -> str | None:
     return next((name for name, found in checks.items() if found), None)
 
 
-def use_lean_loop(trainer: Trainer) -> None:
-    """Puts the lean loop in place of Lightning's; call it before `fit`."""
-    old = trainer.fit_loop.epoch_loop
-    trainer.fit_loop.epoch_loop = LeanEpochLoop(trainer, min_steps=old.min_steps, max_steps=old.max_steps)
+def use_lean_loop(trainer: Trainer, wanted: bool = True) -> None:
+    """Puts our loops in place of Lightning's; call it before `fit`. Not `wanted`: with Lightning's own steps."""
+    old, epochs = trainer.fit_loop.epoch_loop, trainer.fit_loop
+    trainer.fit_loop = RunLoop(trainer, min_epochs=epochs.min_epochs, max_epochs=epochs.max_epochs)
+    trainer.fit_loop.epoch_loop = LeanEpochLoop(
+        trainer, wanted=wanted, min_steps=old.min_steps, max_steps=old.max_steps
+    )

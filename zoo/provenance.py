@@ -10,12 +10,13 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 # Keys that say where or how fast a run goes, not what it computes.
 ELSEWHERE = (
-    *("run_dir", "data_dir", "seed", "logger", "resume", "choices", "checkpoint_every", "baselines"),
+    *("run_dir", "data_dir", "seed", "logger", "resume", "choices", "checkpoint_every", "baselines", "sweep"),
+    *("checkpoint_keep", "launcher", "overrides"),
     *("data.data_dir", "data.seed", "callbacks.progress", "callbacks.curves"),
     *("trainer.num_threads", "trainer.lean_loop", "trainer.log_every_n_steps", "trainer.profiler"),
 )
 # Groups whose classes compute the number; messages, pictures and curves do not.
-COMPUTING = ("model", "data", "task", "optimizer", "scheduler", "finetune")
+COMPUTING = ("model", "data", "task", "optimizer", "scheduler", "augment", "finetune")
 SHOWING = ("zoo.errors", "zoo.pictures", "zoo.commandline", "zoo.callbacks")
 
 

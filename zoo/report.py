@@ -15,11 +15,16 @@ def write_metrics(run_dir: str | Path, metrics: Mapping[str, Any]) -> Path:
 
 
 def write_json(path: str | Path, values: Mapping[str, Any]) -> Path:
-    """Writes values as JSON beside the target and renames: a reader sees the old file or the new one."""
+    """Writes values as JSON, whole or not at all."""
+    return write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Writes a text beside the target and renames: a reader sees the old file or the new one."""
     path = Path(path).expanduser()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -2,20 +2,26 @@
 
 import gc
 import logging
+import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from zoo.commandline import CONFIGS, FINISHED, prepare, register_resolvers
+from zoo.commandline import CONFIGS, FINISHED, LOST_RANK, prepare, register_resolvers
 from zoo.errors import UserError
-from zoo.report import closing_lines, table, write_metrics
+from zoo.launch import launch, place, processes, restarts
+from zoo.report import closing_lines, table, write_metrics, write_text
+from zoo.resume import PLACES, command, continued, finished, hold, placed, run_folder, stored_config
+from zoo.signals import LISTENER, Stop
 
 log = logging.getLogger("zoo")
 
 
-def configure(*overrides: str, run_dir: str | Path) -> DictConfig:
+def configure(*overrides: str, run_dir: str | Path | None = None) -> DictConfig:
     """The configuration that `python train.py <overrides>` would run, for notebooks and tests.
 
     >>> run(configure("model=lenet5", "trainer.max_epochs=1", run_dir="outputs/example"))  # doctest: +SKIP
@@ -26,13 +32,78 @@ def configure(*overrides: str, run_dir: str | Path) -> DictConfig:
     register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        arguments = prepare([*overrides, f"run_dir={run_dir}"])
+        arguments = prepare(placed([*overrides, *([f"run_dir={run_dir}"] if run_dir else [])]))
         cfg = compose("train", overrides=arguments, return_hydra_config=True)
     choices = {group: name for group, name in cfg.hydra.runtime.choices.items() if "hydra/" not in group}
     OmegaConf.set_struct(cfg, False)
     del cfg["hydra"]
+    return settle(cfg, choices, arguments)
+
+
+def start(cfg: DictConfig, hydra_config: DictConfig) -> int:
+    """What `python train.py` does with what Hydra composed: one process or several; returns the exit status."""
+    LISTENER.listen()
+    OmegaConf.set_struct(cfg, False)
+    cfg.run_dir = hydra_config.runtime.output_dir
+    choices = {group: name for group, name in hydra_config.runtime.choices.items() if "hydra/" not in group}
+    cfg = settle(cfg, choices, list(hydra_config.overrides.task))
+    if place()[0] == 0:
+        hold(cfg.run_dir)
+    config: Any = OmegaConf.to_container(cfg, resolve=False)
+    log_settings: Any = OmegaConf.to_container(hydra_config.job_logging, resolve=True)
+    try:
+        status = launch(job, config, log_settings=log_settings, **processes(config))
+    except Stop as stop:  # before there was a process that could say so
+        return ended(str(cfg.run_dir), stop)
+    if status == LOST_RANK:
+        print(f"To go on:\n{command(cfg.run_dir)}")
+    return status
+
+
+def job(config: dict[str, Any]) -> int:
+    """One run in one process; every process of a distributed run calls it with the same configuration."""
+    return run(OmegaConf.create(config))
+
+
+def settle(cfg: DictConfig, choices: dict[str, Any], overrides: list[str]) -> DictConfig:
+    """Notes what was chosen, and puts a resumed run's own settings in place of those that were composed.
+
+    Args:
+        overrides: what was typed, as Hydra takes it.
+    """
     cfg.choices = choices
-    return cfg
+    cfg.overrides = [text for text in overrides if text.partition("=")[0] not in PLACES]
+    source = cfg.get("resume")
+    if not source:
+        return cfg
+    folder = Path(cfg.run_dir) if source == "auto" else run_folder(str(source))
+    if folder is not None and (folder / "config.yaml").is_file():
+        stored = stored_config(folder)
+        config = continued(cfg, cfg.overrides, stored)
+        move(config, str(stored.run_dir), str(folder.absolute()))
+        config.resume = str(folder) if Path(source).is_dir() or source == "auto" else str(source)
+        config.nothing_left = finished(config, stored, folder)
+        return config
+    if source == "auto":
+        cfg.resume = None
+        return cfg
+    from zoo.checkpoint import find_resume, training_config
+
+    path, checkpoint, _ = find_resume(str(source))
+    config = continued(cfg, cfg.overrides, OmegaConf.create(training_config(path, checkpoint)))
+    move(config, str(config.run_dir), str(Path(cfg.run_dir).absolute()))
+    config.resume = str(path)
+    return config
+
+
+def move(config: DictConfig, old: str, new: str) -> None:
+    """Puts a run into another folder than it was started in: it may have been moved or copied since."""
+    config.run_dir = new
+    for node in config.values():
+        if isinstance(node, DictConfig):
+            for key, value in node.items_ex(resolve=False):
+                if value == old:
+                    node[key] = new
 
 
 def run(cfg: DictConfig) -> int:
@@ -40,6 +111,33 @@ def run(cfg: DictConfig) -> int:
 
     `metrics.json` is written whatever happens once the run is built: its `status` says how the run ended.
     """
+    nothing_left = cfg.pop("nothing_left", None)
+    if nothing_left:
+        if place()[0] == 0:
+            log.info(nothing_left)
+        return FINISHED
+    if restarts():
+        cfg.resume = cfg.run_dir
+    elif not cfg.get("resume") and place()[0] == 0:
+        check_free(Path(cfg.run_dir))
+    LISTENER.listen()
+    try:
+        return build_and_run(cfg)
+    except Stop as stop:  # before there was anything to save
+        return ended(str(cfg.run_dir), stop)
+    finally:
+        LISTENER.rest()
+
+
+def check_free(folder: Path) -> None:
+    """Raises UserError where the folder holds a run already, so that none is overwritten."""
+    if (folder / "config.yaml").is_file():
+        raise UserError(
+            f"{folder} holds a run already. {command(folder)} goes on with it; for another run choose another run_dir=."
+        )
+
+
+def build_and_run(cfg: DictConfig) -> int:
     started = time.monotonic()
     gc.disable()  # the imports make a million objects that stay; collecting among them costs a second
     from zoo.build import build
@@ -53,16 +151,16 @@ def run(cfg: DictConfig) -> int:
         write_config(config)
         for note in built.notes:
             log.info(note)
-    status = "failed"
+    status, stop = "failed", None
     try:
         built.fit()
         if config.get("test", True):
             built.test()
         status = "finished"
+    except Stop as asked:
+        status, stop = "interrupted", asked
     except KeyboardInterrupt:
         status = "interrupted"
-        if zero:
-            log.info("Stopped. What there is so far: %s", config["run_dir"])
         raise
     finally:
         metrics = built.metrics(status)
@@ -72,6 +170,8 @@ def run(cfg: DictConfig) -> int:
                 metrics |= baseline_metrics(built)
                 write_metrics(config["run_dir"], metrics)
         built.close(metrics)
+    if stop is not None:
+        return ended(config["run_dir"], stop)
     if zero:
         if metrics["best_epoch"]:
             log.info("\nBest of %d epochs by %s: %d", metrics["epoch"], built.task.monitor, metrics["best_epoch"])
@@ -81,11 +181,30 @@ def run(cfg: DictConfig) -> int:
     return FINISHED
 
 
+def ended(run_dir: str, stop: Stop) -> int:
+    """Says how to go on, as the last line; under SLURM, asks for the job to be run again."""
+    if place()[0] == 0:
+        if stop.number == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ:  # the job's time is nearly over
+            requeue(os.environ["SLURM_JOB_ID"])
+        log.info("Stopped and saved. To go on:\n%s", command(run_dir))
+    return stop.status
+
+
+def requeue(job: str) -> None:
+    """Puts this SLURM job back into the queue; its command has `resume=auto`."""
+    try:
+        asked = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False, timeout=30)
+        problem = asked.stderr.strip() if asked.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = str(error)
+    log.info("SLURM job %s %s", job, f"could not be requeued: {problem}" if problem else "is queued again.")
+
+
 def write_config(config: dict[str, Any]) -> None:
     path = Path(config["run_dir"])
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
+        write_text(path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     except OSError as error:
         raise UserError(
             f"The run folder {path} cannot be written: {error.strerror}; choose another run_dir=."

@@ -1,7 +1,6 @@
 """A run that is ready to start: fit, test, and what is reported of it."""
 
 import resource
-import signal
 import sys
 import time
 import warnings
@@ -44,6 +43,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     results: dict[str, float] = field(default_factory=dict)
     resumed_from: int = 0
+    seconds_before: float = 0.0  # of the run until the checkpoint that it was resumed from
 
     def fit(self) -> None:
         self._call(self.trainer.fit, self.task, self.data, ckpt_path=self.resume, weights_only=True)
@@ -56,8 +56,6 @@ class Run:
         if self.checkpoint is not None:
             self.trainer.strategy.barrier("checkpoints written")
             found = [self.checkpoint.best] if self.checkpoint.best_epoch is not None else []
-            if found and self.resume:
-                found.append(self.resume.with_name("best.ckpt"))  # no epoch since then was better
             path = next((p for p in (*found, self.checkpoint.last, self.resume) if p is not None and p.is_file()), None)
             if path is not None:
                 best = read(path)
@@ -85,12 +83,6 @@ class Run:
                 if not str(error).startswith("Early stopping conditioned on"):
                     raise
                 raise UserError(f"callbacks.early_stopping.monitor: {error}") from error
-            except SystemExit:
-                if not self.trainer.interrupted:
-                    raise
-                # Lightning makes an exit of Ctrl-C and turns further ones off.
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-                raise KeyboardInterrupt from None
 
     def _collect(self, prefix: str = "") -> None:
         metrics = self.trainer.callback_metrics
@@ -102,19 +94,25 @@ class Run:
 
         curves = next((c for c in self.trainer.callbacks if isinstance(c, Curves)), None)
         progress = self.trainer.fit_loop.epoch_progress.current
-        return self.results | {
-            "epoch": progress.processed,
-            "best_epoch": self.checkpoint.best_epoch if self.checkpoint else None,
-            "iteration": iterations_done(self.trainer),
-            "samples_seen": curves.samples_seen if curves else None,
-            "seconds": round(time.monotonic() - self.started, 3),
-            "peak_memory_mb": peak_memory_mb(),
-            "num_parameters": sum(p.numel() for p in self.task.model.parameters()),
-            "world_size": self.trainer.world_size,
-            "num_threads": torch.get_num_threads(),
-            "resumed_from_iteration": self.resumed_from,
-            "status": status,
-        }
+        return (
+            self.results
+            | {
+                "epoch": progress.processed,
+                "best_epoch": self.checkpoint.best_epoch if self.checkpoint else None,
+                "iteration": iterations_done(self.trainer),
+                "samples_seen": curves.samples_seen if curves else None,
+                "seconds": round(self.seconds_before + time.monotonic() - self.started, 3),
+                "peak_memory_mb": peak_memory_mb(),
+                "num_parameters": sum(p.numel() for p in self.task.model.parameters()),
+                "world_size": self.trainer.world_size,
+                "num_threads": torch.get_num_threads(),
+                "resumed_from_iteration": self.resumed_from,
+                "monitor": self.task.monitor,
+                "mode": self.task.mode,
+                "status": status,
+            }
+            | ({"pruned": True} if any(getattr(c, "pruned", False) for c in self.trainer.callbacks) else {})
+        )
 
     def close(self, metrics: Mapping[str, Any]) -> None:
         """Writes the row of the HPARAMS tab and ends the event file."""

@@ -18,7 +18,7 @@ from zoo.errors import UserError, suggest
 # What a data set says about itself in its yaml; checked against, or filled from, the data that was read.
 FACTS = ("image_shape", "num_features", "num_classes", "num_targets", "vocab_size", "seq_len")
 NEEDED = ("model", "data", "task", "optimizer", "trainer")
-NOTES = ("choices", "published")  # top-level keys that are written down and steer nothing
+NOTES = ("choices", "overrides", "published")  # top-level keys that are written down and steer nothing
 # What may stand besides what kind and range allow.
 EXCEPTIONS: dict[str, Any] = {"data.batch_size": "full", "trainer.max_epochs": -1, "trainer.max_steps": -1}
 NAMES = ("run_dir", "data_dir")
@@ -27,8 +27,16 @@ NAMES = ("run_dir", "data_dir")
 RANGES: dict[str, tuple[bool, float, float]] = {
     "seed": (True, 0, 2**32 - 1),
     "checkpoint_every": (True, 1, inf),
+    "checkpoint_keep": (True, 0, inf),
+    "launcher.max_restarts": (True, 0, inf),
+    "launcher.num_nodes": (True, 1, inf),
+    "launcher.timeout": (False, 1, inf),
     "data.eval_batch_size": (True, 1, inf),
     "data.num_workers": (True, 0, inf),
+    "augment.flip": (False, 0, 1),
+    "augment.shift": (True, 0, inf),
+    "augment.noise": (False, 0, inf),
+    "augment.cutout": (True, 0, inf),
     "model.*features": (True, 1, inf),
     "model.*dropout": (False, 0, 1),
     "optimizer.lr": (False, 0, inf),
@@ -168,14 +176,8 @@ def check_range(key: str, value: Any, whole: bool, least: float, most: float) ->
 
 
 def check_trainer(trainer: dict[str, Any]) -> None:
-    devices = trainer.get("devices", 1)
     if trainer.get("limit_train_batches") == 0:
         raise UserError("trainer.limit_train_batches=0 leaves nothing to train on; give at least 1.")
-    if isinstance(devices, int) and devices > 1 and trainer.get("strategy", "auto") == "auto":
-        raise UserError(
-            f"trainer.devices={devices} means several processes, which trainer=ddp starts: trainer=ddp "
-            f"trainer.devices={devices}. Otherwise leave it at 1."
-        )
 
 
 def check_class_weights(task: dict[str, Any]) -> None:

@@ -1,13 +1,19 @@
-"""Keeps the run: best and last checkpoint, written whole or not at all."""
+"""Keeps the run: best and last checkpoint, written whole or not at all, and only where a run can go on from.
+
+Such a place is the end of a batch after which neither validation nor a part of an accumulated gradient is pending, or
+the end of an epoch with everything that belongs to it: validation, schedules, early stopping (`on_epoch_complete`,
+which zoo.loop calls).
+"""
 
 import copy
 import errno
 import logging
 import os
 import platform
+import shutil
 import signal
-import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +24,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from zoo.callbacks.curves import iterations_done
+from zoo.callbacks.exact_resume import of_all_processes
 from zoo.errors import UserError
+from zoo.signals import LISTENER, Stop
 
 log = logging.getLogger(__name__)
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 IN_MEMORY_BYTES = 64 * 2**20  # a best checkpoint up to this size waits in memory for the clock
 
 
@@ -66,15 +74,18 @@ def versions() -> dict[str, str]:
 
 
 class RunCheckpoint(Checkpoint):
-    """`best.ckpt` by the task's metric and `last.ckpt`, both at an epoch's end when 30 s have passed, and at the end.
+    """`last.ckpt`, the `keep` before it, and `best.ckpt` by the task's metric.
+
+    Written at an epoch's end when `epoch_seconds` have passed, inside an epoch when `batch_seconds` have, at the end,
+    and when a signal asks the run to stop.
 
     Args:
         folder: where the checkpoints lie.
         extras: plain containers that every checkpoint holds: config, classes, preprocessing, data_fingerprint.
         monitor, mode: metric of the best checkpoint, and whether more ("max") or less ("min") is better.
-        every_iterations: write after so many iterations, also inside an epoch, instead of by the clock.
-        keep: how many older checkpoints stay beside `last.ckpt`, as epoch=E-step=S.ckpt (every_iterations only).
-        epoch_seconds, batch_seconds: the clock: least time between writes at an epoch's end and inside an epoch.
+        every_iterations: write after so many iterations instead of by the clock.
+        keep: how many older checkpoints stay beside `last.ckpt`, as epoch=E-step=S.ckpt (E finished epochs).
+        epoch_seconds, batch_seconds: the clock.
     """
 
     lean = True
@@ -101,7 +112,11 @@ class RunCheckpoint(Checkpoint):
         self.waiting: dict[str, Any] | None = None  # the best checkpoint, not yet on disk
         self.written_at = time.monotonic()
         self.written_iteration = -1
-        self.asked_to_stop = False
+        self.last_is: str | None = None  # the name under which last.ckpt will be kept
+        self.is_due = False
+        self.stop: int | None = None
+        self.resumed_from: Path | None = None
+        self.began, self.seconds_before = time.monotonic(), 0.0
 
     @property
     def best(self) -> Path:
@@ -120,46 +135,63 @@ class RunCheckpoint(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        checkpoint.update(self.extras, format_version=FORMAT_VERSION, zoo=versions(), metrics=metrics)
+        curves = {type(logger).__name__: logger.position() for logger in trainer.loggers if hasattr(logger, "position")}
+        checkpoint.update(self.extras, format_version=FORMAT_VERSION, zoo=versions(), metrics=metrics, curves=curves)
+        checkpoint["seconds"] = self.seconds_before + time.monotonic() - self.began
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.written_at = time.monotonic()
-        here = threading.current_thread() is threading.main_thread() and trainer.world_size == 1
-        if here and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._ask_to_stop)
+        if self.resumed_from == self.last:
+            self.written_iteration, self.last_is = iterations_done(trainer), self._name(trainer)
+        if trainer.is_global_zero:
+            for left_over in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+                left_over.unlink()
+        LISTENER.listen()  # Lightning has taken some of the signals
+        LISTENER.patient = True
 
-    def _ask_to_stop(self, number: int, frame: Any) -> None:
-        """The first Ctrl-C waits for the end of the batch, so that what is saved is whole; a second one does not."""
-        self.asked_to_stop = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        LISTENER.listen()
 
-    def _stop_listening(self) -> None:
-        if signal.getsignal(signal.SIGINT) == self._ask_to_stop:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """What this process wants; the task brings the wishes of all processes together within its own step."""
+        passed = time.monotonic() - self.written_at > self.batch_seconds
+        pl_module.wishes = (
+            float(passed and not self.every_iterations and trainer.is_global_zero),
+            float(LISTENER.asked is not None and LISTENER.asked != signal.SIGINT),
+            float(LISTENER.asked == signal.SIGINT),
+        )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        iteration = iterations_done(trainer)
-        if self.asked_to_stop:
-            self.write(trainer)
-            raise KeyboardInterrupt
-        if self.every_iterations:
-            if iteration % self.every_iterations == 0:
-                self.write(trainer)
-        elif time.monotonic() - self.written_at > self.batch_seconds and trainer.world_size == 1:
-            self.write(trainer)
+        save, stop, interrupt = pl_module.wishes
+        if interrupt or stop:
+            self.stop = signal.SIGINT if interrupt else LISTENER.asked or signal.SIGTERM
+        counted = self.every_iterations and iterations_done(trainer) % self.every_iterations == 0
+        self.is_due = bool(self.is_due or save or self.stop or counted)
+        if self.is_due and self._can_go_on_from_here(trainer):
+            self._write_and_stop(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    @staticmethod
+    def _can_go_on_from_here(trainer: Trainer) -> bool:
+        """Nothing that belongs to this batch is still to come; at an epoch's last batch, `on_epoch_complete` is."""
+        loop = trainer.fit_loop.epoch_loop
+        validates = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+        return not (loop._num_ready_batches_reached() or loop._should_accumulate() or validates)
+
+    def on_epoch_complete(self, trainer: Trainer) -> None:
+        """The epoch is over, with all that belongs to it."""
         value = trainer.callback_metrics.get(self.monitor)
         fresh = trainer.fit_loop.epoch_loop._should_check_val_epoch()
         loss = float(trainer.callback_metrics.get("val/loss", 0.0))
         if value is not None and fresh and self.is_better(float(value), loss):
-            self.best_value, self.best_loss, self.best_epoch = float(value), loss, trainer.current_epoch + 1
+            self.best_value, self.best_loss, self.best_epoch = float(value), loss, trainer.current_epoch
             self.keep_best(trainer)
-        due = trainer.strategy.broadcast(time.monotonic() - self.written_at > self.epoch_seconds)
-        if due and not self.every_iterations:
-            self.write(trainer)
+        passed = not self.every_iterations and time.monotonic() - self.written_at > self.epoch_seconds
+        (passed, _), *_ = wishes = of_all_processes((passed, LISTENER.asked))
+        self.stop = self.stop or next((asked for _, asked in wishes if asked), None)
+        if self.is_due or passed or self.stop:
+            self._write_and_stop(trainer)
 
     def is_better(self, value: float, loss: float) -> bool:
         """Of two equal values, accuracies for instance, the one with the smaller validation loss is better."""
@@ -169,12 +201,18 @@ class RunCheckpoint(Checkpoint):
 
     def keep_best(self, trainer: Trainer) -> None:
         """Small: a copy in memory, written by the clock. Large: at once."""
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        checkpoint = dump(trainer)
         size = 3 * sum(t.numel() * t.element_size() for t in checkpoint["state_dict"].values())
         if size <= IN_MEMORY_BYTES:
             self.waiting = copy.deepcopy(checkpoint)
         else:
             trainer.strategy.save_checkpoint(checkpoint, self.best)
+
+    def _write_and_stop(self, trainer: Trainer) -> None:
+        self.is_due = False
+        self.write(trainer)
+        if self.stop is not None:
+            raise Stop(self.stop)
 
     def write(self, trainer: Trainer) -> None:
         """Writes what is not yet on disk. On several processes all of them must call it."""
@@ -183,28 +221,66 @@ class RunCheckpoint(Checkpoint):
         if self.waiting is not None:
             trainer.strategy.save_checkpoint(self.waiting, self.best)
             self.waiting = None
-        if self.every_iterations and self.last.exists() and trainer.is_global_zero:
+        checkpoint = dump(trainer)
+        if trainer.is_global_zero:
             self._keep_older()
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         trainer.strategy.save_checkpoint(checkpoint, self.last)
         trainer.strategy.barrier("checkpoint written")
         self.written_at, self.written_iteration = time.monotonic(), iterations_done(trainer)
-        self._names = (trainer.current_epoch, iterations_done(trainer))
+        self.last_is = self._name(trainer)
+
+    @staticmethod
+    def _name(trainer: Trainer) -> str:
+        return f"epoch={trainer.current_epoch}-step={iterations_done(trainer)}.ckpt"
 
     def _keep_older(self) -> None:
-        epoch, iteration = getattr(self, "_names", (0, 0))
-        self.last.replace(self.folder / f"epoch={epoch}-step={iteration}.ckpt")
-        older = sorted(self.folder.glob("epoch=*-step=*.ckpt"), key=lambda path: path.stat().st_mtime)
-        for path in older[: -self.keep] if self.keep else older:
+        """Gives last.ckpt a second name before another takes its place: at no time there is none."""
+        if self.keep and self.last_is and self.last.is_file():
+            older = self.folder / self.last_is
+            older.unlink(missing_ok=True)
+            try:
+                os.link(self.last, older)
+            except OSError:  # a file system without hard links
+                with suppress(OSError):  # nothing is lost but a spare
+                    shutil.copyfile(self.last, older)
+        found = sorted(self.folder.glob("epoch=*-step=*.ckpt"), key=step_of)
+        for path in found[: -self.keep] if self.keep else found:
             path.unlink()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop_listening()
+        LISTENER.patient = False
         self.write(trainer)
+        asked = next((asked for asked in of_all_processes(LISTENER.asked) if asked), None)
+        if asked is not None:
+            raise Stop(asked)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._stop_listening()
+        LISTENER.patient = False
         # The best so far is worth keeping whatever went wrong, unless writing is what went wrong.
         if self.waiting is not None and not isinstance(exception.__cause__, OSError):
             trainer.strategy.save_checkpoint(self.waiting, self.best)
             self.waiting = None
+
+
+def step_of(path: Path) -> int:
+    """The iteration in the name of a kept checkpoint, epoch=E-step=S.ckpt."""
+    number = path.stem.rpartition("=")[2]
+    return int(number) if number.isdigit() else -1
+
+
+def dump(trainer: Trainer) -> dict[str, Any]:
+    """The whole state of a run; every process must call it.
+
+    After an epoch's last batch the loops count as Lightning resets them before the next epoch, so that a resumed run
+    begins that epoch instead of asking again what came at the end of this one.
+    """
+    checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    loop = trainer.fit_loop.epoch_loop
+    if not loop._num_ready_batches_reached():
+        return checkpoint
+    state = checkpoint["loops"]["fit_loop"]
+    for name in ("batch_progress", "scheduler_progress"):
+        current = state[f"epoch_loop.{name}"]["current"]
+        state[f"epoch_loop.{name}"]["current"] = dict.fromkeys(current, 0)
+    state["epoch_loop.batch_progress"]["is_last_batch"] = False
+    return checkpoint

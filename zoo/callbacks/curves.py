@@ -41,6 +41,9 @@ class Curves(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.samples_seen = state_dict["samples_seen"]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restart_clock(iterations_done(trainer))  # also where an epoch goes on in its middle
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restart_clock(iterations_done(trainer))
 
@@ -63,11 +66,11 @@ class Curves(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.samples_seen += len(batch.inputs[0]) * trainer.world_size
+        self.samples_seen += pl_module.num_samples_everywhere
         iteration = iterations_done(trainer)
         if iteration % trainer.log_every_n_steps:
             return
-        metrics = {f"train/{name}": float(value) for name, value in pl_module.latest.items()}
+        metrics = {f"train/{name}": value for name, value in pl_module.newest().items()}
         metrics["optim/lr"] = self.learning_rate
         metrics |= self._norms() | self._progress(trainer, iteration) | self._speed(iteration)
         self._log(trainer, metrics, iteration)

@@ -1,4 +1,8 @@
-"""Random numbers go on where the checkpoint left them."""
+"""What every process has for itself: its random numbers and its means over the epoch so far.
+
+A checkpoint holds them for all processes, so that each goes on where it was. With another number of processes the first
+one takes all that was counted, and random numbers start anew.
+"""
 
 import random
 from typing import Any
@@ -8,35 +12,63 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
-class RandomState(Callback):
-    """Keeps the state of every random generator in the checkpoint, as plain containers."""
+def random_state() -> dict[str, Any]:
+    """The state of every random generator of this process, as plain containers."""
+    version, words, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "python": [version, list(words), gauss],
+        "numpy": [str(name), [int(k) for k in keys], int(position), int(has_gauss), float(cached)],
+    }
+
+
+def restore_random(state: dict[str, Any]) -> None:
+    """Puts back what `random_state` gave."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+
+
+def of_all_processes(own: Any) -> list[Any]:
+    """What each process has, by rank; every process must call it."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [own]
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, own)
+    return found
+
+
+class ProcessState(Callback):
+    """Keeps random numbers and means in the checkpoint, and puts them back when training starts."""
 
     lean = True
 
-    def __init__(self) -> None:
-        self.restored: dict[str, Any] | None = None
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.restored: list[dict[str, Any]] = []
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        version, words, gauss = random.getstate()
-        name, keys, position, has_gauss, cached = np.random.get_state()
-        checkpoint["random"] = {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "python": [version, list(words), gauss],
-            "numpy": [str(name), [int(k) for k in keys], int(position), int(has_gauss), float(cached)],
-        }
+        own = {"random": random_state(), "means": pl_module.means["train"].state_dict()}
+        checkpoint["processes"] = of_all_processes(own)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.restored = checkpoint.get("random")
+        self.restored = checkpoint.get("processes", [])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.restored is None:
+        rank, saved, self.restored = trainer.global_rank, self.restored, []
+        means = pl_module.means["train"]
+        if len(saved) == trainer.world_size:
+            restore_random(saved[rank]["random"])
+            means.load_state_dicts([saved[rank]["means"]])
             return
-        state, self.restored = self.restored, None
-        torch.set_rng_state(state["torch"].cpu())
-        if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
-        version, words, gauss = state["python"]
-        random.setstate((version, tuple(words), gauss))
-        name, keys, *rest = state["numpy"]
-        np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+        if trainer.world_size > 1:
+            # Each process draws its own dropout masks; the weights were drawn alike before.
+            torch.manual_seed((self.seed + 1) * 1_000_003 + rank)
+        if rank == 0:
+            means.load_state_dicts([state["means"] for state in saved])

@@ -31,6 +31,9 @@ class FineTuning(Callback):
             model.requires_grad_(False)
             head(model).requires_grad_(True)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # an epoch that goes on in its middle has no start
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.train == "head":
             model: Any = pl_module.model

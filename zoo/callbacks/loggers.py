@@ -1,24 +1,43 @@
-"""Where curves go. One event file holds a whole run, fit and test together."""
+"""Where curves go. One event file holds a whole run: fit, test, and what came before an interruption."""
 
+import csv
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 
+from zoo.callbacks.event_file import RunWriter
+
 
 class TensorBoard(TensorBoardLogger):
     """Lightning's logger, writing straight into the run folder.
 
     Departures: no `hparams.yaml` and no `hp_metric` (the HPARAMS tab gets the run's real metrics, see `panels`); the
-    file stays open between fit and test; points reach the disk within `flush_secs`.
+    file stays open between fit and test; points reach the disk within `flush_secs`; a resumed run goes on with it.
     """
 
-    def __init__(self, save_dir: str, *, flush_secs: int = 5, purge_step: int | None = None) -> None:
-        options: dict[str, Any] = {"flush_secs": flush_secs}
-        if purge_step is not None:
-            options["purge_step"] = purge_step
-        super().__init__(save_dir, name="", version="", default_hp_metric=False, **options)
+    def __init__(self, save_dir: str, *, flush_secs: int = 5) -> None:
+        super().__init__(save_dir, name="", version="", default_hp_metric=False)
+        self._experiment: Any = None
+        self.folder, self.flush_secs = save_dir, flush_secs
+        self.start: int | None = None
+
+    @property
+    def experiment(self) -> Any:
+        """The writer of this process; only the first process writes."""
+        if self._experiment is None and rank_zero_only.rank == 0:
+            self._experiment = RunWriter(self.folder, self.start, self.flush_secs)
+        return self._experiment
+
+    def go_on(self, position: int) -> None:
+        """Goes on with the run's event file after its first `position` bytes; call it before anything is written."""
+        self.start = position
+
+    def position(self) -> int | None:
+        """Where the file ends, or None where this process does not write it."""
+        return self.experiment.position() if rank_zero_only.rank == 0 else None
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
@@ -47,12 +66,48 @@ class TensorBoard(TensorBoardLogger):
 class Csv(CSVLogger):
     """Curves as `metrics.csv` in the run folder; the column `step` is the epoch for `by_epoch/` columns."""
 
-    def __init__(self, save_dir: str, *, purge_step: int | None = None) -> None:
+    def __init__(self, save_dir: str) -> None:
         super().__init__(save_dir, name="", version="", flush_logs_every_n_steps=100)
+        self.file = Path(save_dir) / "metrics.csv"
+        self.rows = 0
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        super().log_metrics(metrics, step)
+        self.rows += 1
+
+    def go_on(self, position: int) -> None:
+        """Goes on after the first `position` rows of the run's file; call it before anything is written."""
+        if rank_zero_only.rank or not self.file.is_file():
+            return
+        with self.file.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows, names = list(reader)[:position], list(reader.fieldnames or [])
+        if rows:
+            writer = self.experiment  # Lightning's removes an older file when it opens
+            with self.file.open("w", encoding="utf-8", newline="") as file:
+                table = csv.DictWriter(file, fieldnames=names)
+                table.writeheader()
+                table.writerows(rows)
+            writer.metrics_keys = names
+        self.rows = len(rows)
+
+    def position(self) -> int | None:
+        """Rows written so far, or None where this process does not write them."""
+        if rank_zero_only.rank:
+            return None
+        self.save()
+        return self.rows
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the config lies beside the file."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes what waits; Lightning's own would write the hyper-parameters, too."""
+        if self._experiment is not None:
+            self.experiment.save()
 
     def close(self) -> None:
         self.save()

@@ -36,9 +36,10 @@ FROM_DATA = ("in_features", "out_features", "in_channels", "image_size", "num_cl
 def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
     """Settings of model, optimizer, data and trainer, by dotted name: the columns of HPARAMS."""
     choices = config.get("choices", {})
-    found: dict[str, Any] = {key: choices.get(key) for key in ("model", "data", "optimizer", "scheduler", "finetune")}
+    groups = ("model", "data", "optimizer", "scheduler", "augment", "finetune")
+    found: dict[str, Any] = {key: choices.get(key) for key in groups}
     found["seed"] = config.get("seed", 0)
-    for group in ("model", "optimizer", "scheduler", "task"):
+    for group in ("model", "optimizer", "scheduler", "augment", "task"):
         for key, value in (config.get(group) or {}).items():
             if key in FROM_DATA or key.startswith("_"):
                 continue
@@ -70,7 +71,7 @@ class Panels(Callback):
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
         return [board.experiment for board in boards] if trainer.is_global_zero else []
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         writers = self.writers(trainer)
         if not writers or iterations_done(trainer) > 0:
             return

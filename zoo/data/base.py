@@ -54,6 +54,24 @@ class BatchOrder(Sampler[Tensor]):
             yield order[start : start + self.batch_size][self.rank :: self.world_size]
 
 
+class OrderWithEpoch(Sampler[tuple[Tensor, int]]):
+    """The batches of an order, each with its epoch: what a worker process must be told to augment a sample."""
+
+    def __init__(self, order: BatchOrder) -> None:
+        self.order = order
+
+    def set_epoch(self, epoch: int) -> None:
+        self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        epoch = self.order.epoch
+        for indices in self.order:
+            yield indices, epoch
+
+
 def as_is(batch: Any) -> Any:
     """Collate function of data sets that return whole batches."""
     return batch
@@ -65,7 +83,7 @@ class Loader(DataLoader):
     def __init__(self, dataset: Dataset, order: BatchOrder, *, num_workers: int = 0, **options: Any) -> None:
         super().__init__(
             dataset,
-            sampler=order,
+            sampler=OrderWithEpoch(order) if isinstance(dataset, Augmented) else order,
             batch_size=None,
             collate_fn=as_is,
             num_workers=num_workers,
@@ -74,13 +92,12 @@ class Loader(DataLoader):
             generator=torch.Generator().manual_seed(order.seed),
             **options,
         )
+        self.order = order
         self.batches_done = 0
         self._first_batch = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        order = self.sampler
-        assert isinstance(order, BatchOrder)
-        order.first_batch = self.batches_done = self._first_batch
+        self.order.first_batch = self.batches_done = self._first_batch
         self._first_batch = 0
         batches = super().__iter__()
         while True:
@@ -117,11 +134,36 @@ class InMemory(Dataset):
     def __len__(self) -> int:
         return len(self.tensors[0])
 
+    def rows(self, indices: Tensor) -> tuple[Tensor, ...]:
+        """What `make_batch` makes a batch of."""
+        return tuple(tensor[indices] for tensor in self.tensors)
+
     def __getitem__(self, indices: Tensor) -> Any:
-        return self.make_batch(*(tensor[indices] for tensor in self.tensors))
+        return self.make_batch(*self.rows(indices))
 
     def take(self, indices: Tensor) -> "InMemory":
-        return InMemory(self.make_batch, *(tensor[indices] for tensor in self.tensors))
+        return InMemory(self.make_batch, *self.rows(indices))
+
+
+class Augmented(Dataset):
+    """A data set whose raw samples are changed before they become a batch.
+
+    Args:
+        dataset: has `rows(indices)`, raw tensors of which the first is changed, and `make_batch(*rows)`.
+        augment: (raw samples, indices (B,), epoch, seed) -> raw samples, a pure function; see `zoo.augment`.
+        seed: of the augmentation.
+    """
+
+    def __init__(self, dataset: Any, augment: Callable[..., Tensor], *, seed: int) -> None:
+        self.dataset, self.augment, self.seed = dataset, augment, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: tuple[Tensor, int]) -> Any:
+        indices, epoch = place
+        samples, *others = self.dataset.rows(indices)
+        return self.dataset.make_batch(self.augment(samples, indices, epoch, self.seed), *others)
 
 
 class Split(NamedTuple):
@@ -182,7 +224,7 @@ class DataModule(LightningDataModule):
     Args:
         batch_size: samples in one global batch; "full" is the whole training part (batch gradient descent).
         eval_batch_size: samples in one batch of validation and test.
-        seed: of the split and of the order of samples.
+        seed: of the split, of the order of samples and of their augmentation.
         fraction: share of the training part that is used, in (0, 1], for learning curves.
         num_workers: loader processes; 0 for data that lies in memory.
         overfit: train, validate and test on one and the same batch, to see whether a model can learn at all.
@@ -207,6 +249,7 @@ class DataModule(LightningDataModule):
             raise UserError(f"data.fraction={fraction} must be above 0 and at most 1.")
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.fraction, self.num_workers, self.overfit = fraction, num_workers, overfit
+        self.augment: Callable[..., Tensor] | None = None  # of the training batches alone; see `Augmented`
         self.loaded: Loaded | None = None
         self.earlier: dict[str, Any] | None = None
         self.earlier_classes: list[str] = []
@@ -251,6 +294,16 @@ class DataModule(LightningDataModule):
         if self.overfit:
             loaded.parts["val"] = loaded.parts["test"] = loaded.parts["train"]
 
+    def suits(self, augment: Any) -> bool:
+        """Whether an augmentation, or the class of one, is for samples of the kind that this data set has."""
+        train, first = self.part("train"), torch.arange(1)
+        if not hasattr(augment, "suits"):
+            return True  # somebody's own, which must know
+        if not hasattr(train, "rows"):
+            return False
+        rows = train.rows(first)
+        return augment.suits(type(train.make_batch(*rows)).__name__, rows[0])  # type: ignore[attr-defined]
+
     def part(self, name: str) -> Dataset:
         parts = self.prepare().parts
         if name not in parts:
@@ -262,11 +315,15 @@ class DataModule(LightningDataModule):
         total = len(self.part("train"))  # type: ignore[arg-type]
         return total if self.batch_size == "full" else int(self.batch_size)
 
+    def make_order(self, dataset: Any, batch_size: int, **options: Any) -> BatchOrder:
+        """Which samples each batch of a part has; a data set with an order of its own overrides it."""
+        return BatchOrder(len(dataset), batch_size, **options)
+
     def loader(self, name: str, *, shuffle: bool = False, batch_size: int | None = None) -> Loader:
         dataset = self.part(name)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        order = BatchOrder(
-            len(dataset),  # type: ignore[arg-type]
+        order = self.make_order(
+            dataset,
             batch_size or self.eval_batch_size,
             shuffle=shuffle,
             seed=self.seed,
@@ -276,7 +333,11 @@ class DataModule(LightningDataModule):
         return Loader(dataset, order, num_workers=0 if isinstance(dataset, InMemory) else self.num_workers)
 
     def train_dataloader(self) -> Loader:
-        return self.loader("train", shuffle=True, batch_size=self.train_batch_size)
+        plain = self.loader("train", shuffle=True, batch_size=self.train_batch_size)
+        if self.augment is None:
+            return plain
+        dataset = Augmented(plain.dataset, self.augment, seed=self.seed)
+        return Loader(dataset, plain.order, num_workers=plain.num_workers)
 
     def val_dataloader(self) -> Loader | list:
         return self.loader("val") if "val" in self.prepare().parts else []

@@ -8,6 +8,7 @@ Axes: N files, B batch, C channels, H height, W width
 
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,12 +44,20 @@ class LazyImages(Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def make_batch(self) -> Callable[[Tensor, Tensor], ImageBatch]:
+        return self.preprocessing.batch
+
     def __getitem__(self, indices: Tensor) -> ImageBatch:
         """(B,) indices -> B images, in that order. Raises UserError, naming the file, for a corrupt one."""
+        return self.make_batch(*self.rows(indices))
+
+    def rows(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) indices -> B images as they were read, (B, C, H, W) uint8, and their labels."""
         images = empty(self.preprocessing, len(indices))
         for image, index in zip(images, indices.tolist(), strict=True):
             image[:] = self.preprocessing.open(self.files[index]).numpy()
-        return self.preprocessing.batch(torch.from_numpy(images), self.labels[indices])
+        return torch.from_numpy(images), self.labels[indices]
 
     def take(self, indices: Tensor) -> "LazyImages":
         return LazyImages(self.preprocessing, [self.files[i] for i in indices.tolist()], self.labels[indices])

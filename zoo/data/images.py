@@ -6,6 +6,7 @@ Axes: N samples in a part, B batch, C channels, H height, W width, K classes
 """
 
 import hashlib
+import io
 import socket
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -51,10 +52,20 @@ class ImagePreprocessing:
     @classmethod
     def fit(cls, images: Tensor) -> "ImagePreprocessing":
         """Mean 0 and standard deviation 1 in each channel of `images`, uint8 (N, C, H, W)."""
-        _, channels, height, width = images.shape
+        return cls.fit_chunks([images])
+
+    @classmethod
+    def fit_chunks(cls, chunks: Iterable[Tensor]) -> "ImagePreprocessing":
+        """`fit` where the images come some at a time; there must be one."""
         levels = torch.arange(256, dtype=torch.float64) / 255  # (256,)
-        # A count of each grey level: exact, and no copy of all pixels as floats.
-        share = torch.stack([torch.bincount(images[:, c].flatten(), minlength=256) for c in range(channels)]).double()
+        total = torch.zeros((), dtype=torch.int64)
+        for images in chunks:
+            _, channels, height, width = images.shape
+            # A count of each grey level: exact, and no copy of all pixels as floats.
+            total = total + torch.stack(
+                [torch.bincount(images[:, c].flatten(), minlength=256) for c in range(channels)]
+            )
+        share = total.double()
         share /= share.sum(1, keepdim=True)  # (C, 256)
         mean = share @ levels  # (C,)
         std = (share @ levels**2 - mean**2).clamp(min=0).sqrt()  # (C,)
@@ -90,14 +101,17 @@ class ImagePreprocessing:
     def batch(self, images: Tensor, labels: Tensor) -> ImageBatch:
         return ImageBatch(self(images), labels)
 
-    def open(self, path: str | Path) -> Tensor:
+    def open(self, path: str | Path, content: bytes | None = None) -> Tensor:
         """Reads any photo upright, scaled (antialiased) to cover H x W and cropped to its centre: (C, H, W) uint8.
+
+        Args:
+            path: the file, or what to call `content`, the bytes of one.
 
         Raises:
             UserError: the file is missing, truncated or no image.
         """
         try:
-            with Image.open(path) as image:
+            with Image.open(path if content is None else io.BytesIO(content)) as image:
                 # A large JPEG is decoded at a half, a quarter or an eighth, where that is still twice what is needed.
                 image.draft(None, (2 * max(self.height, self.width),) * 2)
                 ImageOps.exif_transpose(image, in_place=True)

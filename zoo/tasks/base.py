@@ -6,7 +6,7 @@ A task knows a model by its call alone. It never logs from inside a training ste
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -35,21 +35,30 @@ class Means:
             self.sums[name] = self.sums.get(name, 0.0) + amount
         self.num_samples += num_samples
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": {name: float(amount) for name, amount in self.sums.items()}, "num_samples": self.num_samples}
+
+    def load_state_dicts(self, states: list[dict[str, Any]]) -> None:
+        """Goes on from what one or several processes have counted."""
+        self.reset()
+        for state in states:
+            self.num_samples += state["num_samples"]
+            for name, amount in state["sums"].items():
+                self.sums[name] = self.sums.get(name, 0.0) + amount
+
     def so_far(self) -> dict[str, float]:
         """The means in this process alone."""
         return {name: float(amount) / max(1, self.num_samples) for name, amount in self.sums.items()}
 
-    def compute(self, device: torch.device | None = None) -> dict[str, float]:
-        """The means over all processes; every process must call it."""
-        if not self.sums and self.num_samples == 0:
-            return {}
-        names = list(self.sums)
-        totals = torch.tensor([float(self.sums[name]) for name in names] + [self.num_samples], dtype=torch.float64)
+    def compute(self) -> dict[str, float]:
+        """The means over all processes; every process must call it, also one that has seen nothing."""
+        everywhere = self
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            totals = totals.to(device or "cpu")
-            torch.distributed.all_reduce(totals)
-        numbers = totals.tolist()
-        return {name: number / numbers[-1] for name, number in zip(names, numbers, strict=False)}
+            states: list[Any] = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(states, self.state_dict())
+            everywhere = Means()
+            everywhere.load_state_dicts(states)
+        return everywhere.so_far()
 
 
 class Task(LightningModule):
@@ -83,6 +92,8 @@ class Task(LightningModule):
         self.latest: dict[str, Tensor] = {}
         self.means = {stage: Means() for stage in ("train", "val", "test")}
         self.num_samples = 0  # in the newest training batch, in this process
+        self.num_samples_everywhere = 0  # the same over all processes
+        self.wishes: Sequence[float] = ()  # of callbacks: summed over the processes within the step
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
@@ -126,10 +137,10 @@ class Task(LightningModule):
         losses = self.losses(batch)
         loss = losses["loss"]
         self.latest = {name: value.detach() for name, value in losses.items()}
-        self.num_samples = len(batch.inputs[0])
+        self.num_samples = self.num_samples_everywhere = len(batch.inputs[0])
         if self.trainer.world_size > 1:
             if self.num_samples == 0:  # fewer samples left than processes: nothing to learn here, but all must step
-                self.latest = {}
+                self.latest = {name: torch.zeros_like(value) for name, value in self.latest.items()}
                 loss = torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0
             loss = loss * self._share()
         return loss
@@ -138,24 +149,38 @@ class Task(LightningModule):
         # Not in training_step, which an optimizer with a line search calls several times a batch.
         self.means["train"].add(self.latest, self.num_samples)
 
-    def _share(self) -> Tensor:
-        """Weight of this process's mean loss, so that the average over processes is the mean over the global batch."""
-        total = torch.tensor(float(self.num_samples), device=self.device)
-        torch.distributed.all_reduce(total)
-        return self.num_samples * self.trainer.world_size / total
+    def _share(self) -> float:
+        """Weight of this process's mean loss, so that the average over processes is the mean over the global batch.
+
+        The wishes of callbacks travel in the same message, so that all processes agree at no further cost.
+        """
+        totals = torch.tensor([self.num_samples, *self.wishes], dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(totals)
+        everywhere, *self.wishes = totals.tolist()
+        self.num_samples_everywhere = int(everywhere)
+        return self.num_samples * self.trainer.world_size / everywhere
+
+    def newest(self) -> dict[str, float]:
+        """Values of the newest training batch, over all processes; every process must call it."""
+        if self.trainer.world_size == 1 or not self.latest:
+            return {name: float(value) for name, value in self.latest.items()}
+        totals = torch.stack(list(self.latest.values())).double() * self.num_samples
+        torch.distributed.all_reduce(totals)
+        return dict(zip(self.latest, (totals / self.num_samples_everywhere).tolist(), strict=True))
 
     def on_train_epoch_end(self) -> None:
         self.log_dict({f"train/{name}": value for name, value in self.train_means().items()}, logger=False)
 
     def train_means(self) -> dict[str, float]:
         """Means over the epoch so far; every process must call it."""
-        return self.means["train"].compute(self.device)
+        return self.means["train"].compute()
 
     def on_validation_epoch_start(self) -> None:
         self.start("val")
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.evaluate("val", batch)
+        if len(batch.inputs[0]):  # of a small part, some processes may get nothing
+            self.evaluate("val", batch)
 
     def on_validation_epoch_end(self) -> None:
         self.finish("val")
@@ -164,7 +189,8 @@ class Task(LightningModule):
         self.start("test")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        self.evaluate("test", batch)
+        if len(batch.inputs[0]):  # of a small part, some processes may get nothing
+            self.evaluate("test", batch)
 
     def on_test_epoch_end(self) -> None:
         self.finish("test")
@@ -179,7 +205,7 @@ class Task(LightningModule):
 
     def finish(self, stage: str) -> None:
         """Logs the metrics of a whole pass."""
-        metrics = self.means[stage].compute(self.device) | self.whole_set_metrics(stage)
+        metrics = self.means[stage].compute() | self.whole_set_metrics(stage)
         self.log_dict({f"{stage}/{name}": float(value) for name, value in metrics.items()}, logger=False)
 
     def whole_set_metrics(self, stage: str) -> dict[str, float]:

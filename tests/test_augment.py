@@ -1,0 +1,343 @@
+"""Augmentation: what it does to a sample, and that nothing but seed, epoch and index decides it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zoo.augment import Draws, ImageAugment, TableAugment, split
+from zoo.build import build
+from zoo.data.base import Augmented, BatchOrder, Loader
+from zoo.data.digits import Digits
+from zoo.data.image_folder import ImageFolder, LazyImages
+from zoo.errors import UserError
+from zoo.run import configure, run
+
+ALL = {"flip": 0.5, "shift": 2, "noise": 8.0, "cutout": 3}
+NUM_IMAGES = 203
+IMAGES = torch.randint(1, 256, (NUM_IMAGES, 3, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+ROWS = torch.randn(NUM_IMAGES, 5, generator=torch.Generator().manual_seed(1))
+EVERY = torch.arange(NUM_IMAGES)
+KINDS = pytest.mark.parametrize(
+    ("augment", "samples"),
+    [(ImageAugment(**ALL), IMAGES), (TableAugment(noise=0.3), ROWS)],
+    ids=["images", "table"],
+)
+
+
+def changed(*, images=IMAGES, epoch: int = 0, seed: int = 0, **options) -> torch.Tensor:
+    """All images, augmented at once."""
+    return ImageAugment(**options)(images, torch.arange(len(images)), epoch, seed)
+
+
+# --- the random numbers ---
+
+
+def test_the_hash_is_splitmix64():
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    found = split(torch.tensor(1234567), torch.arange(4))
+    assert [value % 2**64 for value in found.tolist()] == published
+
+
+def test_uniforms_are_uniform():
+    draws = Draws(torch.arange(100_000), epoch=3, seed=7)
+    found = draws.uniform(0).double()
+    assert found.min() >= 0
+    assert found.max() < 1
+    assert found.mean() == pytest.approx(1 / 2, abs=0.004)  # 4 standard errors
+    assert found.var() == pytest.approx(1 / 12, abs=0.001)
+    counts = torch.bincount((found * 20).long(), minlength=20)
+    assert ((counts - 5000) ** 2 / 5000).sum() < 44  # chi squared of 19 degrees, 1 in 1000
+    assert torch.bincount(draws.below(5, 1)).tolist() == pytest.approx([20_000] * 5, abs=600)
+
+
+def test_neighbours_in_index_draw_epoch_and_seed_are_uncorrelated():
+    def uniform(index=0, number=0, epoch=0, seed=0):
+        return Draws(torch.arange(index, index + 100_000), epoch, seed).uniform(number)
+
+    neighbours = [uniform(**{name: 1}) for name in ("index", "number", "epoch", "seed")]
+    found = torch.corrcoef(torch.stack([uniform(), *neighbours]).double()) - torch.eye(5)
+    assert found.abs().max() < 0.015  # 4.7 standard errors
+
+
+def test_no_stream_is_another_one_moved():
+    """What adding seed, epoch, index and number up would lead to: (index, number + 1) as (index + 1, number)."""
+
+    def addressed(index=0, number=0, epoch=0, seed=0):
+        return Draws(torch.arange(index, index + 1000), epoch, seed).uniform(number)
+
+    names = ("index", "number", "epoch", "seed")
+    for i, a in enumerate(names):
+        for b in names[:i]:
+            assert (addressed(**{a: 1}) == addressed(**{b: 1})).double().mean() < 0.01
+
+
+def test_normals_are_normal_within_a_sample_and_across_samples():
+    found = Draws(torch.arange(500), epoch=0, seed=0).normal((400,)).double()  # (B, P)
+    assert found.mean() == pytest.approx(0, abs=0.01)
+    assert found.var() == pytest.approx(1, abs=0.015)
+    assert (found**4).mean() == pytest.approx(3, abs=0.1)
+    assert (found.abs() < 1).double().mean() == pytest.approx(0.6827, abs=0.005)
+    for one, next_one in ((found[1:], found[:-1]), (found[:, 1:], found[:, :-1])):
+        assert (one * next_one).mean() == pytest.approx(0, abs=0.01)
+
+
+def test_the_global_generators_are_left_alone():
+    torch.manual_seed(0)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    changed(**ALL)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
+
+
+# --- a function of seed, epoch and index alone ---
+
+
+@KINDS
+def test_a_sample_comes_out_alike_in_every_batch(augment, samples):
+    whole = augment(samples, EVERY, 2, 5)
+    order = torch.randperm(NUM_IMAGES, generator=torch.Generator().manual_seed(3))
+    for size in (1, 2, 7, 64, 150):
+        for indices in order.split(size):
+            assert torch.equal(augment(samples[indices], indices, 2, 5), whole[indices])
+
+
+@KINDS
+def test_every_epoch_and_every_seed_changes_samples_in_its_own_way(augment, samples):
+    one, same = (augment(samples, EVERY, 0, 0) for _ in range(2))
+    assert torch.equal(one, same)
+    # Epoch and seed do not stand for one another: (1, 0) is not (0, 1).
+    made = [augment(samples, EVERY, *pair) for pair in [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0)]]
+    assert all(not torch.equal(a, b) for i, a in enumerate(made) for b in made[:i])
+
+
+@KINDS
+def test_no_two_samples_are_changed_in_the_same_way(augment, samples):
+    alike = samples[:1].expand(50, *samples.shape[1:])
+    made = augment(alike, torch.arange(50), 0, 0)
+    assert len(made.flatten(1).unique(dim=0)) == 50
+
+
+@KINDS
+def test_the_samples_that_are_given_stay_as_they_were(augment, samples):
+    before = samples.clone()
+    augment(samples, EVERY, 0, 0)
+    assert torch.equal(samples, before)
+
+
+def test_an_operation_that_is_turned_on_leaves_the_others_as_they_were():
+    moved = changed(shift=2)
+    both = changed(shift=2, cutout=3)
+    assert torch.equal(both[both > 0], moved[both > 0])
+
+
+# --- each operation ---
+
+
+def test_nothing_is_changed_where_all_is_off():
+    assert torch.equal(changed(), IMAGES)
+    assert torch.equal(TableAugment()(ROWS, EVERY, 0, 0), ROWS)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
+def test_the_share_of_mirrored_images_is_the_probability(share):
+    images = torch.zeros(20_000, 1, 1, 2, dtype=torch.uint8)
+    images[..., 0] = 1
+    mirrored = changed(images=images, flip=share)[:, 0, 0, 1]
+    assert mirrored.double().mean() == pytest.approx(share, abs=0.014)
+
+
+def test_a_flip_is_left_to_right_and_nothing_else():
+    made = changed(flip=0.5)
+    as_before, mirrored = ((made == images).flatten(1).all(1) for images in (IMAGES, IMAGES.flip(-1)))
+    assert (as_before ^ mirrored).all()
+    assert as_before.any()
+    assert mirrored.any()
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_shift_moves_by_every_step_up_to_its_size_and_brings_in_zeros(most):
+    images = torch.randint(1, 256, (2000, 2, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    made = changed(images=images, shift=most)
+    seen = torch.zeros(2 * most + 1, 2 * most + 1, dtype=torch.long)
+    for down in range(-most, most + 1):
+        for right in range(-most, most + 1):
+            expected = images.roll((down, right), (2, 3))
+            expected[:, :, : max(0, down)] = expected[:, :, :, : max(0, right)] = 0
+            expected[:, :, 9 + min(0, down) :] = expected[:, :, :, 7 + min(0, right) :] = 0
+            seen[down, right] = (made == expected).flatten(1).all(1).sum()
+    assert seen.sum() == 2000, "every image is the one that was given, moved"
+    share = 2000 / seen.numel()
+    assert seen.tolist() == [pytest.approx([share] * len(row), abs=5 * share**0.5) for row in seen.tolist()]
+
+
+def test_noise_has_its_deviation_and_is_clipped():
+    made = changed(images=torch.full((50, 1, 40, 40), 100, dtype=torch.uint8), noise=8.0).double()
+    assert made.mean() == pytest.approx(100, abs=0.15)
+    assert made.std() == pytest.approx(8, abs=0.1)
+    white = changed(images=torch.full((50, 1, 40, 40), 255, dtype=torch.uint8), noise=8.0)
+    assert white.min() > 200, "255 + 1 is 255, not 0"
+    assert (white == 255).double().mean() == pytest.approx(0.525, abs=0.01)  # normals above -0.5 / 8
+    table = TableAugment(noise=0.3)(torch.zeros(5000, 8), torch.arange(5000), 0, 0)
+    assert table.std() == pytest.approx(0.3, abs=0.006)
+
+
+def test_a_cutout_is_one_square_of_zeros_over_all_channels_that_may_lie_partly_outside():
+    images = torch.full((3000, 2, 8, 6), 9, dtype=torch.uint8)
+    made = changed(images=images, cutout=3)
+    hole = made == 0
+    assert torch.equal(hole[:, 0], hole[:, 1])
+    rows, columns = (hole[:, 0].any(axis).sum(1) for axis in (2, 1))
+    assert torch.equal(rows * columns, hole[:, 0].sum((1, 2))), "a rectangle"
+    assert set(rows.tolist()) == set(columns.tolist()) == {2, 3}, "cut at the border, where the centre is"
+    assert (rows == 2).double().mean() == pytest.approx(2 / 8, abs=0.035)
+    assert hole[:, 0].any(0).all(), "anywhere"
+
+
+@pytest.mark.parametrize("bad", [{"flip": 1.5}, {"shift": -1}, {"noise": -0.1}, {"cutout": -2}])
+def test_an_impossible_setting_is_refused(bad, tmp_path):
+    with pytest.raises(UserError, match=next(iter(bad))):
+        ImageAugment(**bad)
+    ((key, value),) = bad.items()
+    with pytest.raises(UserError, match=f"augment.{key}={value} must be"):
+        build(configure("augment=shift", f"augment.{key}={value}", run_dir=tmp_path))
+
+
+# --- on the way to the model ---
+
+
+def digits(**options) -> Digits:
+    data = Digits(normalize=False, **options)
+    data.augment = ImageAugment(**ALL)
+    return data
+
+
+def pixels(loader: Loader, epoch: int = 0) -> list[torch.Tensor]:
+    loader.order.set_epoch(epoch)
+    return [batch.image for batch in loader]
+
+
+def test_each_process_sees_its_samples_as_one_process_would():
+    part = digits().part("train")
+
+    def batches(rank, world_size):
+        order = BatchOrder(len(part), 100, shuffle=True, seed=4, rank=rank, world_size=world_size)
+        return pixels(Loader(Augmented(part, ImageAugment(**ALL), seed=4), order), epoch=2)
+
+    whole = batches(0, 1)
+    for world_size in (2, 3):
+        ranks = [batches(rank, world_size) for rank in range(world_size)]
+        for step, expected in enumerate(whole):
+            together = torch.empty_like(expected)
+            for rank in range(world_size):
+                together[rank::world_size] = ranks[rank][step]
+            assert torch.equal(together, expected)
+
+
+def test_the_training_batches_are_the_augmented_samples_in_the_order_of_plain_ones():
+    data, plain = digits(seed=3), Digits(normalize=False, seed=3)
+    raw = plain.part("train").tensors[0]
+    loader, order = data.train_dataloader(), plain.train_dataloader().order
+    for epoch in (0, 1):
+        order.set_epoch(epoch)
+        for image, indices in zip(pixels(loader, epoch), order, strict=True):
+            assert torch.equal((image * 255).round().byte(), data.augment(raw[indices], indices, epoch, 3))
+
+
+def test_black_comes_in_before_pixels_are_normalized():
+    data = Digits()
+    data.augment = ImageAugment(shift=8)
+    image = next(iter(data.train_dataloader())).image
+    mean, std = (data.prepare().preprocessing[key][0] for key in ("mean", "std"))
+    assert image.min() == pytest.approx(-mean / std)
+
+
+def test_validation_test_and_pictures_are_never_augmented():
+    data, plain = digits(), Digits(normalize=False)
+    for name in ("train", "val", "test"):
+        assert all(map(torch.equal, pixels(data.loader(name)), pixels(plain.loader(name))))
+    for name in ("val_dataloader", "test_dataloader"):
+        assert all(map(torch.equal, pixels(getattr(data, name)()), pixels(getattr(plain, name)())))
+    overfit = digits(overfit=True)
+    assert not torch.equal(pixels(overfit.train_dataloader())[0].sum(0), pixels(overfit.val_dataloader())[0].sum(0))
+
+
+def test_an_interrupted_epoch_goes_on_with_the_pixels_that_come_next():
+    whole = pixels(digits().train_dataloader(), epoch=1)
+    interrupted = digits().train_dataloader()
+    interrupted.order.set_epoch(1)
+    steps = iter(interrupted)
+    first = [next(steps).image for _ in range(4)]
+    resumed = digits().train_dataloader()
+    resumed.load_state_dict(interrupted.state_dict())
+    assert all(map(torch.equal, [*first, *pixels(resumed, epoch=1)], whole))
+    assert len(whole) == len(resumed)
+
+
+def photos(root, **options) -> ImageFolder:
+    data = ImageFolder(root=str(root), image_size=8, batch_size=5, **options)
+    data.augment = ImageAugment(**ALL)
+    return data
+
+
+def test_worker_processes_are_told_the_epoch(tmp_path):
+    generator = np.random.default_rng(0)
+    for i in range(24):
+        path = tmp_path / f"class{i % 2}" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    in_memory, lazy, workers = photos(tmp_path), photos(tmp_path, in_memory_mb=0), photos(
+        tmp_path, in_memory_mb=0, num_workers=2
+    )  # fmt: skip
+    assert isinstance(workers.part("train"), LazyImages)
+    loaders = [data.train_dataloader() for data in (in_memory, lazy, workers)]
+    assert [loader.num_workers for loader in loaders] == [0, 0, 2]
+    seen = []
+    for epoch in (0, 1):  # the second goes through the same, persistent workers
+        expected, *others = (pixels(loader, epoch) for loader in loaders)
+        for found in others:
+            assert all(map(torch.equal, found, expected))
+        indices = torch.cat(list(loaders[0].order)).argsort()
+        seen.append(torch.cat(expected)[indices])
+    assert not any(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+
+
+# --- from the command line ---
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (("data=iris", "augment=shift"), "augment=shift is for images, and data=iris .*would do: noise, none"),
+        (("data=digits", "augment=noise"), "augment=noise is for tables.*would do: flip_crop, none, shift"),
+    ],
+)
+def test_an_augmentation_for_other_samples_is_refused_with_what_would_do(pair, message, tmp_path):
+    with pytest.raises(UserError, match=message) as caught:
+        build(configure(*pair, run_dir=tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_is_trained_with_noise(tmp_path):
+    data = build(configure("data=iris", "augment=noise", run_dir=tmp_path)).data
+    plain = build(configure("data=iris", run_dir=tmp_path)).data
+    difference = torch.cat([a.x - b.x for a, b in zip(data.train_dataloader(), plain.train_dataloader(), strict=True)])
+    assert difference.std() == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_run_with_shifted_images_trains_on_them_and_repeats(tmp_path):
+    arguments = ["augment=shift", "augment.shift=1", "trainer.max_epochs=2", "logger=none", "test=false"]
+    built = build(configure(*arguments, run_dir=tmp_path / "built"))
+    plain = build(configure(*arguments[2:], run_dir=tmp_path / "built"))
+    assert plain.data.augment is None
+    one, other = (next(iter(each.data.train_dataloader())) for each in (built, plain))
+    assert torch.equal(one.label, other.label)
+    assert not torch.equal(one.image, other.image)
+    losses = {}
+    for name, chosen in {"shift": arguments, "same": arguments, "plain": arguments[2:]}.items():
+        assert run(configure(*chosen, run_dir=tmp_path / name)) == 0
+        losses[name] = json.loads((tmp_path / name / "metrics.json").read_text())["train/loss"]
+    assert losses["shift"] == losses["same"] != losses["plain"]
+    assert losses["shift"] < 2.2  # of ln 10 = 2.3
