@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from zoo.commandline import BAD_INPUT, INTERRUPTED, LOST_RANK, SAVED, guarded, prepare, register_resolvers
-from zoo.launch import together
+from zoo.launch import first_to_say, together
 from zoo.resume import placed
 from zoo.run import start
 from zoo.sweep import is_sweep, sweep
@@ -20,7 +20,7 @@ register_resolvers()
 @hydra.main(config_path="configs", config_name="train", version_base="1.3")
 def main(cfg: DictConfig) -> int:
     # A failing cell of a sweep says so and lets the others go on.
-    statuses.append(guarded(lambda: start(cfg, HydraConfig.get())))
+    statuses.append(guarded(lambda: start(cfg, HydraConfig.get()), first_to_say))
     if statuses[-1] in (INTERRUPTED, SAVED):
         sys.exit(statuses[-1])  # the other cells of a sweep, too
     return statuses[-1]
@@ -39,9 +39,9 @@ def command() -> int:
 def cell(arguments: list[str]) -> int:
     """A run that belongs to a sweep, in a process of its own."""
     sys.argv[1:] = arguments
-    return guarded(command) or max(statuses, default=0)
+    return guarded(command, first_to_say) or max(statuses, default=0)
 
 
 if __name__ == "__main__":
-    status = guarded(command) or max(statuses, default=0)
+    status = guarded(command, first_to_say) or max(statuses, default=0)
     sys.exit(LOST_RANK if status == BAD_INPUT and len(statuses) > 1 else status)

@@ -7,6 +7,9 @@ loop     our training loop with default logging against a bare PyTorch loop over
 input    our batches of images against torchvision's data set and a DataLoader
 start    `python train.py` up to its first optimizer step against a bare script with the same data and model
 memory   peak memory of these two
+scale    samples a second of LeNet-5 in two processes with a thread each, against one process with two threads
+join     `python train.py` up to its first optimizer step with two processes against one
+keep     seconds that checkpoints take at the default intervals, against the whole of the training, every epoch the best
 Each ratio is the median over rounds in which the two sides take turns, so that a drifting machine does not matter.
 """
 
@@ -27,7 +30,7 @@ from zoo.errors import UserError, suggest
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = {
-    "only": "one of loop, input, start, memory (all)",
+    "only": "one of loop, input, start, memory, scale, join, keep (all)",
     "rounds": "how often the sides take turns (5)",
     "steps": "training steps in a round (300)",
     "device": "cpu or gpu (cpu)",
@@ -55,7 +58,7 @@ print("peak", [int(l.split()[1]) / 1024 for l in open("/proc/self/status") if "V
 
 OUR_SCRIPT = """
 import sys, time
-sys.argv = ["train.py", "trainer.max_epochs=EPOCHS", "run_dir=RUN_DIR"]
+sys.argv = ["train.py", "trainer.max_epochs=EPOCHS", "run_dir=RUN_DIR", *ARGUMENTS]
 sys.path.insert(0, "ROOT")
 import torch.optim.optimizer as optimizer_module
 original = optimizer_module.Optimizer.__init__
@@ -63,7 +66,9 @@ def patched(self, *args, **kwargs):
     original(self, *args, **kwargs)
     def hook(*_):
         if "first" not in globals():
-            globals()["first"] = time.time(); print("first", first, flush=True)
+            globals()["first"] = time.time()
+            sys.stdout.write(f"first {first}\\n")  # one word after the other, also from two processes
+            sys.stdout.flush()
     self.register_step_post_hook(hook)
 optimizer_module.Optimizer.__init__ = patched
 import runpy
@@ -72,6 +77,31 @@ try:
 except SystemExit:
     pass
 print("peak", [int(l.split()[1]) / 1024 for l in open("/proc/self/status") if "VmHWM" in l][0])
+"""
+
+
+RATE_SCRIPT = """
+import sys, time
+sys.argv = ["train.py", "trainer.max_epochs=EPOCHS", "run_dir=RUN_DIR", *ARGUMENTS]
+sys.path.insert(0, "ROOT")
+from zoo.callbacks.curves import Curves
+original, clock = Curves.on_train_batch_end, [0.0, 0.0, 0]
+def timed(self, trainer, module, outputs, batch, batch_idx):
+    original(self, trainer, module, outputs, batch, batch_idx)
+    now = time.perf_counter()
+    if batch_idx and trainer.current_epoch:  # neither what lies between two epochs nor the warming up
+        clock[1] += now - clock[0]
+        clock[2] += module.num_samples_everywhere
+    clock[0] = now
+Curves.on_train_batch_end = timed
+Curves.on_train_end = lambda self, trainer, module: trainer.is_global_zero and print(
+    "rate", clock[2] / clock[1], flush=True
+)
+import runpy
+try:
+    runpy.run_path("ROOT/train.py", run_name="__main__")
+except SystemExit:
+    pass
 """
 
 
@@ -241,34 +271,123 @@ def inputs(rounds: int, steps: int, device: str) -> dict[str, Any]:
     return {"images": ratios(ours, theirs, rounds) | {"unit": "samples a second"}}
 
 
-def child(code: str, epochs: int) -> tuple[float, float]:
-    """Runs a script in a process of its own: seconds to its first optimizer step, and its peak memory in MiB."""
+def child(code: str, epochs: int, *arguments: str) -> dict[str, float]:
+    """Runs a script in a process of its own: what it prints as `name number`, of several the greatest.
+
+    `first` becomes the seconds from the start of the process.
+    """
     with tempfile.TemporaryDirectory() as folder:
         code = code.replace("EPOCHS", str(epochs)).replace("RUN_DIR", folder).replace("ROOT", str(ROOT))
+        code = code.replace("ARGUMENTS", repr(list(arguments)))
         start = time.time()
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False)
-    found = {
-        line.split()[0]: float(line.split()[1]) for line in ended.stdout.splitlines() if line[:5] in ("first", "peak ")
-    }
-    if {"first", "peak"} - set(found):
+    found: dict[str, float] = {}
+    for name, number in (line.split() for line in ended.stdout.splitlines() if line[:5] in ("first", "peak ", "rate ")):
+        found[name] = max(found.get(name, 0.0), float(number))
+    if not found:
         raise UserError(f"A script of the benchmark failed: {(ended.stderr.strip().splitlines() or ['?'])[-1]}")
-    return found["first"] - start, found["peak"]
+    return found | ({"first": found["first"] - start} if "first" in found else {})
 
 
 def start(rounds: int, steps: int, device: str) -> dict[str, Any]:
     """Seconds from the start of the process to the end of the first optimizer step."""
-    child(OUR_SCRIPT, 1), child(BARE_SCRIPT, 1)
-    found = ratios(lambda: child(OUR_SCRIPT, 1)[0], lambda: child(BARE_SCRIPT, 1)[0], rounds)
+    child(OUR_SCRIPT, 1), child(BARE_SCRIPT, 1)  # warm up
+    found = ratios(lambda: child(OUR_SCRIPT, 1)["first"], lambda: child(BARE_SCRIPT, 1)["first"], rounds)
     return {"digits": found | {"unit": "seconds"}}
 
 
 def memory(rounds: int, steps: int, device: str) -> dict[str, Any]:
     """Peak resident memory of a whole run, pictures and test included."""
-    found = ratios(lambda: child(OUR_SCRIPT, 5)[1], lambda: child(BARE_SCRIPT, 5)[1], min(rounds, 3))
+    found = ratios(lambda: child(OUR_SCRIPT, 5)["peak"], lambda: child(BARE_SCRIPT, 5)["peak"], min(rounds, 3))
     return {"digits": found | {"unit": "MiB"}}
 
 
-MEASURES = {"loop": loop, "input": inputs, "start": start, "memory": memory}
+def scale(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Samples a second inside the epochs, global batch 128, default logging."""
+    common = ("model=lenet5", "data=digits", "data.image_size=28", "data.batch_size=128", "test=false")
+    epochs = max(2, steps // 10)
+
+    def two() -> float:
+        return child(RATE_SCRIPT, epochs, *common, "trainer.devices=2", "trainer.num_threads=1")["rate"]
+
+    def one() -> float:
+        return child(RATE_SCRIPT, epochs, *common, "trainer.num_threads=2")["rate"]
+
+    return {"lenet5": ratios(two, one, rounds) | {"unit": "samples a second"}}
+
+
+def join(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Seconds to the first step of the process that is last."""
+
+    def two() -> float:
+        return child(OUR_SCRIPT, 1, "trainer.devices=2")["first"]
+
+    return {"digits": ratios(two, lambda: child(OUR_SCRIPT, 1)["first"], rounds) | {"unit": "seconds"}}
+
+
+def keep(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """60,000 training images, three epochs, each of them the best so far."""
+    return {name: kept(name, rounds) for name in ("mlp", "lenet5")}
+
+
+def kept(name: str, rounds: int) -> dict[str, Any]:
+    import torch
+
+    from zoo.build import build
+    from zoo.callbacks.checkpointing import RunCheckpoint
+    from zoo.run import configure
+
+    torch.set_num_threads(1)
+    spent = [0.0]
+
+    def timed(method: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return method(*arguments)
+            finally:
+                spent[0] += time.perf_counter() - start
+
+        return call
+
+    def once() -> tuple[float, float]:
+        spent[0] = 0.0
+        with tempfile.TemporaryDirectory() as folder:
+            run = build(configure(
+                f"model={name}", "data=digits", "data.image_size=28", "data.batch_size=128", "trainer.max_epochs=3",
+                "trainer.accelerator=cpu", "trainer.num_threads=1", run_dir=folder,
+            ))  # fmt: skip
+            images = torch.randint(0, 256, (60_000, 1, 28, 28), dtype=torch.uint8)
+            parts = run.data.prepare().parts  # type: ignore[attr-defined]
+            parts["train"].tensors = (images, torch.randint(0, 10, (60_000,)))
+            checkpoint = next(c for c in run.trainer.callbacks if isinstance(c, RunCheckpoint))
+            checkpoint.is_better = lambda value, loss: True  # type: ignore[method-assign]
+            for hook in ("on_train_batch_start", "on_train_batch_end", "on_epoch_complete", "on_train_end"):
+                setattr(checkpoint, hook, timed(getattr(checkpoint, hook)))
+            start = time.perf_counter()
+            run.fit()
+            seconds = time.perf_counter() - start
+            run.close({})
+        return spent[0], seconds
+
+    once()
+    pairs = [once() for _ in range(min(rounds, 3))]
+    each = [a / b for a, b in pairs]
+    return {
+        "ours": statistics.median(a for a, _ in pairs),
+        "theirs": statistics.median(b for _, b in pairs),
+        "ratio": statistics.median(each),
+        "ratio_min": min(each),
+        "ratio_max": max(each),
+        "rounds": len(pairs),
+        "unit": "seconds",
+    }
+
+
+MEASURES = {
+    **{"loop": loop, "input": inputs, "start": start, "memory": memory},
+    **{"scale": scale, "join": join, "keep": keep},
+}
 
 
 def main() -> int:
@@ -291,8 +410,8 @@ def main() -> int:
         figures[name] = MEASURES[name](int(given["rounds"]), int(given["steps"]), given["device"])
         for what, row in figures[name].items():
             print(
-                f"{name:<7}{what:<8} ours {row['ours']:>10.1f}  bare {row['theirs']:>10.1f} {row['unit']:<20}"
-                f" ratio {row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})",
+                f"{name:<7}{what:<8} ours {row['ours']:>10.2f}  bare {row['theirs']:>10.2f} {row['unit']:<20}"
+                f" ratio {row['ratio']:.3f} ({row['ratio_min']:.3f} to {row['ratio_max']:.3f})",
                 flush=True,
             )
     if "out" in given:

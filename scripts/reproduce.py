@@ -2,8 +2,9 @@
 
     python scripts/reproduce.py lenet5_fashion_mnist seeds=3
 
-Seeds that have finished with the same configuration and code are not run again. `results/<experiment>.json` holds every
-seed's metrics and the verdict: "beaten", "matched" or "missed" by mean and spread, or "reached once" for one seed.
+Seeds that have finished with the same configuration and code are not run again, and one that was interrupted goes on.
+`results/<experiment>.json` holds every seed's metrics and the verdict: "beaten", "matched" or "missed" by mean and
+spread, or "reached once" for one seed.
 """
 
 import json
@@ -45,16 +46,20 @@ def verdict(values: list[float], published: float, more_is_better: bool = True) 
 
 
 def run_seed(experiment: str, seed: int, folder: Path, threads: int | None, stamp: str) -> dict[str, Any]:
-    """Trains one seed, unless its folder holds it already, and returns its metrics and configuration."""
+    """Trains one seed, unless its folder holds it already, and returns its metrics and configuration.
+
+    One that was interrupted goes on; one of another configuration or code makes room.
+    """
     run_dir = folder / experiment / f"seed={seed}"
-    done = finished(run_dir, stamp)
+    done, mark = finished(run_dir, stamp), run_dir / "recipe_hash.txt"
     if done is None:
-        command = [sys.executable, str(ROOT / "train.py"), f"experiment={experiment}", f"seed={seed}"]
+        if not mark.is_file() or mark.read_text(encoding="utf-8") != stamp:
+            shutil.rmtree(run_dir, ignore_errors=True)
+            run_dir.mkdir(parents=True)
+            mark.write_text(stamp, encoding="utf-8")
+        command = [sys.executable, str(ROOT / "train.py"), f"experiment={experiment}", f"seed={seed}", "resume=auto"]
         command += [f"run_dir={run_dir}", *([f"trainer.num_threads={threads}"] if threads else [])]
-        shutil.rmtree(run_dir, ignore_errors=True)
         ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-        if ended.returncode == 0:
-            (run_dir / "recipe_hash.txt").write_text(stamp, encoding="utf-8")
         done = finished(run_dir, stamp)
         if done is None:
             last = (ended.stderr.strip().splitlines() or ["no message"])[-1]
@@ -66,9 +71,11 @@ def run_seed(experiment: str, seed: int, folder: Path, threads: int | None, stam
 def finished(run_dir: Path, stamp: str) -> dict[str, Any] | None:
     """Metrics and configuration of a finished run of the present recipe and code, or None."""
     file = run_dir / "recipe_hash.txt"
-    if not file.is_file() or file.read_text(encoding="utf-8") != stamp:
+    if not file.is_file() or file.read_text(encoding="utf-8") != stamp or not (run_dir / "metrics.json").is_file():
         return None
     metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
+    if metrics["status"] != "finished":
+        return None
     config: Any = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"))
     return {"metrics": metrics, "config": config, "published": config["published"]}
 

@@ -76,7 +76,13 @@ def typed(command, folder):
     if "<run>" in command:
         run_dir = newest(folder, "lenet5").relative_to(folder)
         command = command.replace("outputs/<date>/<run>/", f"{run_dir}/")
+    if "<sweep>" in command:
+        run_dir = sorted((folder / "outputs").glob("*/*_sweep"))[-1].relative_to(folder)
+        command = command.replace("outputs/<date>/<sweep>/", f"{run_dir}/")
     words = shlex.split(command)
+    if words[0] == "torchrun":
+        words = [Path(sys.executable).with_name("torchrun"), *words[1:]]
+        words[words.index("train.py")] = str(ROOT / "train.py")
     if words[0] == "python":
         words[:2] = [sys.executable, str(ROOT / words[1])]
     return words
@@ -86,7 +92,7 @@ def typed(command, folder):
 def test_a_command_of_the_readme_runs(command, workplace):
     if NEEDS_DOWNLOAD.search(command) and "ZOO_DATA" not in os.environ:
         pytest.skip("needs the data set: set ZOO_DATA to a folder that has it")
-    command = command.removeprefix("pip install -e . && ")  # done before the tests start
+    command = command.rpartition("&& ")[2]  # what is installed was installed before the tests start
     ended = subprocess.run(typed(command, workplace), cwd=workplace, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "Warning" not in ended.stdout + ended.stderr
@@ -150,8 +156,17 @@ def test_a_command_of_a_yaml_header_runs(header, workplace, monkeypatch):
     monkeypatch.syspath_prepend(workplace)
     for option, missing in (("gpu", not torch.cuda.is_available()), ("ddp", True)):
         if f"trainer={option}" in words and missing:
-            configure(*words, run_dir=workplace / "composed")  # runs in tests/test_gpu.py and tests/test_ddp.py
+            configure(*words, run_dir=workplace / "composed")  # runs in tests/test_gpu.py and tests/test_launch.py
             return
+    if any(word.startswith("sweep=") for word in words):
+        words = [*typed(header, workplace), "debug=fast", f"run_dir={workplace / 'sweeps' / str(HEADERS.index(header))}"]
+        words += ["sweep.num_trials=2"] if "sweep=optuna" in words else []
+        ended = subprocess.run(words, cwd=workplace, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return
+    if "data=shards" in words and not (workplace / "shards").exists():
+        pack = "python scripts/shard.py data=image_folder root=photos/ out=shards/ samples=10"
+        subprocess.run(typed(pack, workplace), cwd=workplace, check=True, capture_output=True)
     source = workplace / "source"
     if any("outputs/..." in word for word in words):
         if not source.exists():

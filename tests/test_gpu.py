@@ -1,13 +1,16 @@
 """Acceptance on a GPU: run with `pytest -m gpu`; said to be skipped where there is none."""
 
 import json
+import signal
 
 import pytest
 import torch
 
-from zoo.build import build
+from zoo.callbacks.checkpointing import RunCheckpoint
+from zoo.callbacks.curves import iterations_done
 from zoo.checkpoint import load_model, read
 from zoo.run import configure, run
+from zoo.signals import LISTENER
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,13 +37,38 @@ def test_it_agrees_with_the_cpu(tmp_path):
     assert metrics(tmp_path / "gpu")["test/loss"] == pytest.approx(metrics(tmp_path / "cpu")["test/loss"], abs=1e-3)
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, monkeypatch):
+    """Stopped in the middle of the third epoch, as by SIGTERM."""
     common = ["trainer=gpu", "model.dropout=0.3", "logger=none", "deterministic=true", "scheduler=cosine"]
-    run(configure(*common, "trainer.max_epochs=4", run_dir=tmp_path / "whole"))
-    cut = build(configure(*common, "trainer.max_epochs=4", "checkpoint_every=25", run_dir=tmp_path / "cut"))
-    cut.trainer.limit_train_batches = 1.0
-    cut.trainer.fit_loop.max_epochs = 2
-    cut.fit()
-    run(configure(*common, "trainer.max_epochs=4", f"resume={tmp_path / 'cut'}", run_dir=tmp_path / "rest"))
-    whole, rest = (read(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"] for name in ("whole", "rest"))
+    common.append("trainer.max_epochs=4")
+    run(configure(*common, run_dir=tmp_path / "whole"))
+    real = RunCheckpoint.on_train_batch_start
+
+    def asked_to_stop(self, trainer, *arguments):
+        LISTENER.asked = signal.SIGTERM if iterations_done(trainer) == 47 else None
+        real(self, trainer, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoint, "on_train_batch_start", asked_to_stop)
+        assert run(configure(*common, run_dir=tmp_path / "cut")) == 75
+    assert run(configure(f"resume={tmp_path / 'cut'}")) == 0
+    assert metrics(tmp_path / "cut")["resumed_from_iteration"] == 47
+    whole, rest = (read(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"] for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], rest[name]) for name in whole)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_launcher_starts_a_process_for_each_gpu(tmp_path, devices):
+    """One GPU in a process that was spawned, and two that talk through nccl; both equal a run without a launcher."""
+    if torch.cuda.device_count() < devices:
+        pytest.skip(f"torch finds fewer than {devices} GPUs here")
+    train = Path(__file__).parent.parent / "train.py"
+    common = [sys.executable, str(train), "trainer=gpu", "trainer.max_epochs=2", "logger=none"]
+    typed = [f"trainer.devices={devices}", "launcher.max_restarts=1", "launcher.start_method=spawn"]
+    for name, more in {"plain": [], "started": typed}.items():
+        command = [*common, *more, f"run_dir={tmp_path / name}"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+        assert ended.returncode == 0, ended.stderr
+    assert metrics(tmp_path / "started")["world_size"] == devices
+    close = pytest.approx(metrics(tmp_path / "plain")["test/loss"], abs=1e-3)
+    assert metrics(tmp_path / "started")["test/loss"] == close

@@ -9,30 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
-from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from hydra.utils import get_object
+from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationKeyError, InterpolationToMissingValueError, OmegaConfBaseException
 from torch import nn
 
-from zoo.callbacks.checkpointing import AtomicCheckpointIO, RunCheckpoint
-from zoo.callbacks.exact_resume import ProcessState
-from zoo.callbacks.panels import Panels
-from zoo.checkpoint import check_resume, check_run, find_resume, load_pretrained, newest_first
+from zoo.callbacks.checkpointing import RunCheckpoint
+from zoo.checkpoint import check_resume, check_run, find_resume, load_pretrained, newest_first, read
 from zoo.commandline import CONFIGS, options
 from zoo.errors import UserError
+from zoo.instantiate import deepest, make, named
 from zoo.launch import first_process_first, join, place, started_by_others
-from zoo.loop import use_lean_loop, why_not
 from zoo.scratch.layers import from_scratch
 from zoo.session import Run
 from zoo.settings import FACTS, check_class_weights, check_pair, check_settings, choice, misfit, settle_task
+from zoo.trainer import build_trainer, quiet_libraries
 
 log = logging.getLogger(__name__)
 
-BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError)  # in a class of ours: not the input's
 GROUPS = ("model", "data", "task", "optimizer", "scheduler", "augment", "finetune", "trainer", "logger")
 
 
@@ -46,12 +41,13 @@ def build(cfg: DictConfig) -> Run:
     started = time.monotonic()
     if started_by_others():
         take_places(cfg)
+    names = cfg.pop("trusted", [])
     check_settings(cfg)
     set_threads(cfg)
     if place()[1] > 1:
         join(cfg.trainer.accelerator in ("gpu", "cuda"), float(cfg.launcher.timeout))
     if cfg.get("resume"):
-        check_run(OmegaConf.to_container(cfg, resolve=False), str(cfg.resume))
+        check_run(OmegaConf.to_container(cfg, resolve=False), str(cfg.resume), names)
     seed_everything(cfg.seed, workers=True, verbose=False)
     check_pair(cfg)
     data = build_data(cfg)
@@ -69,6 +65,7 @@ def build(cfg: DictConfig) -> Run:
     if config.get("compile"):
         task.model.compile()  # in place, so that checkpoint keys stay plain
     trainer, checkpoint = build_trainer(config, task, data)
+    trainer.precision_plugin.convert_module(task)  # Lightning would do it after a checkpoint's weights were rounded
     run = Run(config, data, task, trainer, checkpoint, notes, started=started)
     if config.get("resume"):
         go_on(run, config["resume"])
@@ -120,56 +117,33 @@ def go_on(run: Run, source: str) -> None:
         positions = checkpoint.get("curves") or {}
         if run.checkpoint is not None:
             run.checkpoint.resumed_from, run.checkpoint.seconds_before = run.resume, run.seconds_before
+            run.checkpoint.curves = dict(positions)
+            run.notes += check_best(run.checkpoint, checkpoint)
         run.notes.append(f"Going on from iteration {run.resumed_from} ({run.resume}).")
     for logger in run.trainer.loggers:
         if hasattr(logger, "go_on"):
             logger.go_on(positions.get(type(logger).__name__) or 0)
 
 
+def check_best(keeper: RunCheckpoint, checkpoint: dict[str, Any]) -> list[str]:
+    """The best checkpoint must be the one that the resumed one speaks of, else the best is chosen anew; notes."""
+    told = checkpoint.get("callbacks", {}).get(keeper.state_key, {}).get("best_epoch")
+    if told is None:
+        return []
+    try:
+        found = read(keeper.best).get("callbacks", {}).get(keeper.state_key, {}).get("best_epoch")
+    except UserError as error:
+        keeper.forget_best = True
+        reason = str(error) if keeper.best.is_file() else f"There is no {keeper.best}."
+        return [f"{reason} The best epoch is chosen among those that follow."]
+    keeper.forget_best = found != told  # it comes from a later epoch, which this run will reach again
+    return []
+
+
 def scratch_note(model: nn.Module) -> str:
     """Puts the layers of zoo.scratch into the model, and says which."""
     turned, left = from_scratch(model)
     return f"Written out: {', '.join(turned) or 'nothing'}" + (f"; torch's own: {', '.join(left)}" if left else "")
-
-
-def quiet_libraries() -> None:
-    """Leaves only our own messages: Lightning's adverts and its second console handler go."""
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # speaks of CUDA where none is asked for
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what it reports is raised as well
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def make(config: Any, group: str, **extra: Any) -> Any:
-    """Instantiates one group; whatever its constructor objects to becomes one line."""
-    try:
-        return instantiate(config, _convert_="all", **extra)
-    except (InstantiationException, OmegaConfBaseException) as error:
-        cause = error.__cause__
-        target = config.get("_target_") if isinstance(config, (dict, DictConfig)) else None
-        if isinstance(cause, UserError) or (isinstance(cause, BUGS) and str(target).startswith("zoo.")):
-            raise cause from None
-        reason = [line for line in str(deepest(error)).splitlines() if line.strip()]
-        raise UserError(
-            f"{group} ({target}) cannot be built: {reason[0] if reason else type(cause).__name__}"
-        ) from error
-
-
-def deepest(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def named(target: str, key: str) -> Any:
-    """What a `_target_` names. Raises UserError where there is no such thing."""
-    try:
-        return get_object(target)
-    except Exception as error:
-        raise UserError(f"{key}._target_={target} is not there: {str(deepest(error)).splitlines()[0]}") from error
 
 
 def build_data(cfg: DictConfig) -> Any:
@@ -181,7 +155,8 @@ def build_data(cfg: DictConfig) -> Any:
     plain = {key: _value(cfg.data, key) for key in settings}
     data = make(plain, "data")
     with first_process_first():  # one downloads, the others find it there
-        found = data.prepare().facts
+        data.fetch()
+    found = data.prepare().facts
     with open_dict(cfg):
         for key in FACTS:
             declared = None if key not in cfg.data else _value(cfg.data, key)  # ??? counts as not in it
@@ -331,80 +306,3 @@ def build_task(config: dict[str, Any], model: nn.Module, data: Any) -> Any:
     optimizer = make(config["optimizer"], "optimizer")
     scheduler = make(config["scheduler"], "scheduler") if (config.get("scheduler") or {}).get("_target_") else None
     return make(settings, f"task={choice(config, 'task')}", model=model, optimizer=optimizer, scheduler=scheduler)
-
-
-def build_callbacks(config: dict[str, Any], task: Any) -> list[Any]:
-    """The configured callbacks; an entry with a null value is off."""
-    entries = dict(config.get("callbacks") or {}) | {"finetune": config.get("finetune")}
-    built = []
-    for name, entry in entries.items():
-        if not entry or None in entry.values() or not entry.get("_target_"):
-            continue
-        automatic = {"monitor": task.monitor, "mode": task.mode}
-        entry = {key: automatic[key] if value == "auto" and key in automatic else value for key, value in entry.items()}
-        built.append(make(entry, f"callbacks.{name}"))
-    return built
-
-
-def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer, RunCheckpoint | None]:
-    settings = dict(config["trainer"])
-    settings.pop("num_threads", None)
-    several = place()[1] > 1
-    if not several and settings.get("strategy") == "ddp":
-        settings["strategy"] = "auto"  # one process has nobody to average with
-    lean = settings.pop("lean_loop", True)
-    loaded = data.prepare()
-    parts = loaded.parts
-    checkpoint = RunCheckpoint(
-        Path(config["run_dir"]) / "checkpoints",
-        {
-            "config": config,
-            "classes": loaded.class_names,
-            "preprocessing": loaded.preprocessing,
-            "data_fingerprint": loaded.fingerprint,
-        },
-        monitor=task.monitor,
-        mode=task.mode,
-        every_iterations=config.get("checkpoint_every"),
-        keep=config.get("checkpoint_keep", 2),
-    )
-    logger_config = config.get("logger") or {}
-    logger = make(logger_config, "logger") if logger_config.get("_target_") else False
-    callbacks = [*build_callbacks(config, task), Panels(config), ProcessState(config["seed"]), checkpoint]
-    if "val" not in parts:
-        settings["limit_val_batches"] = 0
-    try:
-        trainer = make(
-            settings,
-            "trainer",
-            logger=logger,
-            callbacks=callbacks,
-            # Said, not guessed: Lightning would take a SLURM job of one process for many.
-            plugins=[AtomicCheckpointIO(), TorchElasticEnvironment() if several else LightningEnvironment()],
-            default_root_dir=config["run_dir"],
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            enable_model_summary=False,
-            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-            enable_checkpointing=True,
-            deterministic=config.get("deterministic", False),
-            inference_mode=True,
-        )
-    except UserError as error:
-        raise trainer_error(settings, error) from error
-    use_lean_loop(trainer, wanted=lean)
-    return trainer, checkpoint
-
-
-def trainer_error(settings: dict[str, Any], error: UserError) -> UserError:
-    """A line on devices where Lightning's own is about its arguments."""
-    accelerator = str(settings.get("accelerator"))
-    text = str(error)
-    if accelerator in ("gpu", "cuda", "mps", "tpu") and re.search("found|available|support|Requirement", text):
-        return UserError(
-            f"trainer.accelerator={accelerator} was asked for and torch finds none on this machine; use trainer=cpu."
-        )
-    return error
-
-
-__all__ = ["Run", "build", "why_not"]

@@ -5,8 +5,6 @@ reaches the parent alone, which passes it on once.
 """
 
 import contextlib
-import gc
-import importlib
 import logging
 import os
 import signal
@@ -15,7 +13,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -39,15 +37,6 @@ def share_cores(jobs: int) -> int:
         asked = os.environ.get("OMP_NUM_THREADS", "")
         os.environ["OMP_NUM_THREADS"] = str(min(share, int(asked)) if asked.isdigit() and int(asked) else share)
     return share
-
-
-def preload(targets: Iterable[str]) -> None:
-    """Imports what every cell will need, so that a fork has it at once."""
-    gc.disable()
-    for module in ["zoo.run", "zoo.build", *(t.rpartition(".")[0] for t in targets if t.startswith("zoo."))]:
-        importlib.import_module(module)
-    gc.enable()
-    gc.freeze()
 
 
 class Signals:

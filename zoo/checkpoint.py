@@ -49,16 +49,7 @@ def read(source: str | Path) -> dict[str, Any]:
     path = find(source)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"{path} is no checkpoint, or it was cut off while it was written or copied.")
-    try:
-        # torch does not look at the checksums inside the file; a flipped byte would load as a wrong weight.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise UserError(f"The checkpoint {path} is damaged ({error}); use an older one.") from error
-    if damaged is not None:
-        raise UserError(f"The checkpoint {path} is damaged (in {damaged}); use an older one.")
+    _check_archive(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -77,6 +68,25 @@ def read(source: str | Path) -> dict[str, Any]:
             f"up to {FORMAT_VERSION}); update the zoo."
         )
     return checkpoint
+
+
+def _check_archive(path: Path) -> None:
+    """Raises UserError where a checkpoint is not what was written.
+
+    torch does not look at the checksums inside the file; a flipped byte would load as a wrong weight.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            raise UserError(f"{path} is no checkpoint, or it was cut off while it was written or copied.")
+        with zipfile.ZipFile(path) as archive:
+            folders = [entry.filename for entry in archive.infolist() if entry.external_attr & 0x10]  # torch skips them
+            damaged = folders[0] if folders else archive.testzip()
+    except UserError:
+        raise
+    except Exception as error:  # zipfile takes what is damaged for encrypted, for another compression, for a new format
+        raise UserError(f"The checkpoint {path} is damaged ({error}); use an older one.") from error
+    if damaged is not None:
+        raise UserError(f"The checkpoint {path} is damaged (in {damaged}); use an older one.")
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -219,7 +229,8 @@ def find_resume(source: str) -> tuple[Path, dict[str, Any], list[str]]:
 def newest_first(folder: Path) -> list[Path]:
     """What a run can be resumed from: last.ckpt, then the older ones, at last the best."""
     place = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    older = {int(path.stem.rpartition("=")[2]): path for path in place.glob("epoch=*-step=*.ckpt")}
+    steps = {path: path.stem.rpartition("=")[2] for path in place.glob("epoch=*-step=*.ckpt")}
+    older = {int(step): path for path, step in steps.items() if step.isdigit()}
     found = [place / "last.ckpt", *(older[step] for step in sorted(older, reverse=True)), place / "best.ckpt"]
     return [path for path in found if path.is_file()]
 
@@ -258,21 +269,24 @@ def check_whole_state(path: Path, checkpoint: dict[str, Any]) -> None:
         )
 
 
-def training_config(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
+def training_config(path: Path, checkpoint: dict[str, Any], trusted: Sequence[str] = ()) -> dict[str, Any]:
     """The configuration of the run that wrote a checkpoint, once nothing in it would call what it should not."""
     check_whole_state(path, checkpoint)
     config = checkpoint.get("config")
     if not isinstance(config, dict) or "model" not in config:
         raise UserError(f"{path} does not say how it was trained; start from its weights with pretrained={path}.")
-    check_run(config, str(path))
+    check_run(config, str(path), trusted)
     return config
 
 
-def check_run(config: Any, where: str) -> None:
+def check_run(config: Any, where: str, trusted: Sequence[str] = ()) -> None:
     """Raises UserError unless each `_target_` of a whole run's configuration is something a run is built from.
 
     That is a class or function of the zoo, or a class of the kinds that a run is made of, wherever it is defined: to
     build a network, an optimizer or a callback runs its constructor, and nothing that a name alone could reach.
+
+    Args:
+        trusted: names that the user has typed beside `resume=`; "*" stands for all.
     """
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.loggers import Logger
@@ -282,15 +296,18 @@ def check_run(config: Any, where: str) -> None:
     kinds = (nn.Module, Optimizer, LRScheduler, Callback, LightningDataModule, LightningModule, Trainer, Logger)
     if isinstance(config, dict):
         for key, value in config.items():
-            if key == "_target_" and value is not None:
+            if key == "_target_" and value is not None and str(value) not in trusted and "*" not in trusted:
                 name = str(value)
                 own = name.startswith("zoo.") and _is_defined_in(name, ())
                 if not own and not issubclass(_class_named(name), kinds):
-                    raise UserError(f"The configuration in {where} was refused: it would call '{name}'.")
-            check_run(value, where)
+                    raise UserError(
+                        f"The configuration in {where} was refused: it would call '{name}'. If you trust it, type it "
+                        f"beside resume=, for instance model._target_={name}."
+                    )
+            check_run(value, where, trusted)
     elif isinstance(config, (list, tuple)):
         for value in config:
-            check_run(value, where)
+            check_run(value, where, trusted)
 
 
 def _class_named(name: str) -> type:
@@ -301,6 +318,8 @@ def _class_named(name: str) -> type:
     try:
         found = vars(importlib.import_module(module)).get(attribute)
     except Exception as error:  # whatever the user's own module does when it is imported
+        if "is not a package" in str(error):  # a method, or what a module has imported
+            return object
         raise UserError(f"'{name}' is needed, and it cannot be imported: {error}.") from error
     return found if inspect.isclass(found) else object
 

@@ -3,6 +3,7 @@
 Nothing here imports torch: `--help`, `--cfg job` and a misspelt key answer at once.
 """
 
+import errno
 import os
 import re
 import sys
@@ -188,10 +189,13 @@ def unknown_key(key: str) -> str:
     return f"'{key}' cannot be set this way. What there is: python train.py --cfg job"
 
 
-def guarded(command: Callable[[], Any]) -> int:
+def guarded(command: Callable[[], Any], speaks: Callable[[], bool] = lambda: True) -> int:
     """Runs a command and returns its exit status; what a user can mend is one line on stderr.
 
     `HYDRA_FULL_ERROR=1` in the environment shows the traceback as well. A bug of our own passes through.
+
+    Args:
+        speaks: whether this process is the one to say it.
     """
     from hydra.errors import HydraException
 
@@ -204,11 +208,13 @@ def guarded(command: Callable[[], Any]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         message, cause = str(error.__cause__) if isinstance(error.__cause__, UserError) else explain(error), error
     except OSError as error:
-        if error.filename is None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if error.filename is None and not full:
             raise
         ours = any(a.startswith("run_dir=") and str(error.filename) in unquoted(a) for a in sys.argv[1:])
         hint = "choose another run_dir=." if ours else "give another name, or mend its permissions."
-        message, cause = f"Cannot use {error.filename}: {error.strerror}; {hint}", error
+        hint = "free some space." if full else hint
+        message, cause = f"Cannot use {error.filename or 'a file'}: {error.strerror}; {hint}", error
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
@@ -218,7 +224,8 @@ def guarded(command: Callable[[], Any]) -> int:
         return status if isinstance(status, int) else FINISHED
     if TRACEBACK_WANTED:
         traceback.print_exception(cause)
-    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+    if speaks():
+        print(f"Error: {' '.join(message.split())}", file=sys.stderr)
     return BAD_INPUT
 
 

@@ -12,10 +12,13 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch import nn
 
-from zoo.build import FACTS, build_task, make, quiet_libraries
+from zoo.build import build_task
 from zoo.checkpoint import build_model, check_targets, find, read
 from zoo.data.base import PARTS, DataModule, Loader
 from zoo.errors import UserError, suggest
+from zoo.instantiate import make
+from zoo.settings import FACTS
+from zoo.trainer import quiet_libraries
 
 TRAINER_SETTINGS = ("precision", "deterministic", "limit_test_batches")
 SPLIT_SETTINGS = ("seed", "shares", "val_size", "fraction", "overfit")  # what decides which samples a part has

@@ -6,18 +6,24 @@ newest checkpoint.
 """
 
 import ctypes
+import gc
+import importlib
 import logging
 import logging.config
 import multiprocessing
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +36,8 @@ PER_CORE = 4  # processes on a CPU core; more only wait for each other
 LOST = 13  # how a process ends whose neighbour was lost; only the launcher sees it
 Job = Callable[[dict[str, Any]], int]
 has_run = False  # a fork after torch has used its threads would hang
+num_jobs = 0  # runs that this process has begun
+SHARED: dict[str, Any] = {}  # the store of this process, once it is reached
 
 
 def started_by_others() -> bool:
@@ -67,15 +75,16 @@ def processes(config: dict[str, Any]) -> dict[str, Any]:
 
 def together(arguments: Sequence[str]) -> list[str]:
     """The command line of one of several processes that others have started: one run folder, one log for all."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else each lost connection brings a page of its frames
     if not started_by_others():
         return list(arguments)
     arguments = list(arguments)
     if not any(argument.startswith("run_dir=") for argument in arguments):
         job = os.environ.get("SLURM_JOB_ID")
-        name = (
-            f"outputs/slurm_{job}" if job else agreed("run_dir", f"outputs/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}_ddp")
-        )
-        arguments.append(f"run_dir={name}")
+        timeouts = [a.partition("=")[2] for a in arguments if a.startswith("launcher.timeout=")]
+        timeout = float(timeouts[-1]) if timeouts and timeouts[-1].isdigit() else 300.0
+        own = f"outputs/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}_ddp"
+        arguments.append(f"run_dir={f'outputs/slurm_{job}' if job else agreed('run_dir', own, timeout)}")
     return arguments if place()[0] == 0 else [*arguments, "hydra/job_logging=none"]
 
 
@@ -92,14 +101,29 @@ def store(timeout: float) -> Any:
     """
     from torch.distributed import TCPStore
 
+    if SHARED:
+        return SHARED["store"]
     rank, world_size = place()
     address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
     serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def connect() -> None:
+        limit = timedelta(seconds=timeout)
+        try:
+            found.put(TCPStore(address, int(port), world_size, serves, limit, wait_for_workers=False))
+        except Exception as error:
+            found.put(error)
+
     try:
-        return TCPStore(
-            address, int(port), world_size, is_master=serves, timeout=timedelta(seconds=timeout), wait_for_workers=False
-        )
-    except (RuntimeError, ValueError) as error:  # torch's own network errors are RuntimeErrors
+        # In a thread: torch would wait forever for another program that listens there and says nothing.
+        threading.Thread(target=connect, daemon=True).start()
+        answer = found.get(timeout=timeout + 5)
+        if isinstance(answer, Exception):
+            raise answer
+        SHARED["store"] = answer
+        return answer
+    except (RuntimeError, ValueError, queue.Empty) as error:  # torch's own network errors are RuntimeErrors
         if "EADDRINUSE" in str(error) or "already in use" in str(error):
             raise UserError(f"Port {port} is taken by another program; give another MASTER_PORT.") from error
         raise UserError(
@@ -134,13 +158,52 @@ def join(gpu: bool, timeout: float) -> None:
         ) from error
 
 
-def agreed(key: str, value: str) -> str:
+def agreed(key: str, value: str, timeout: float) -> str:
     """`value` as the first process has it, the same in all processes and after each restart."""
     rank, _ = place()
-    shared = store(300)
+    shared = store(timeout)
     if rank == 0 and not shared.check([key]):
         shared.set(key, value)
     return str(shared.get(key).decode())
+
+
+def met(name: str, seconds: float) -> int:
+    """Waits until every process has called this with `name`, for `seconds` at most; returns how many came before.
+
+    Raises:
+        UserError or RuntimeError: the others are gone.
+    """
+    shared, key = store(max(seconds, 5)), f"{name}_{restarts()}_{num_jobs}"
+    before = int(shared.add(key, 1)) - 1
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and int(shared.add(key, 0)) < place()[1]:
+        time.sleep(0.02)
+    return before
+
+
+def first_to_say() -> bool:
+    """Whether this process is the one to tell the user of an error that the others may have met as well."""
+    if not started_by_others():
+        return True
+    reached = bool(SHARED)
+    serves = place()[0] == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    try:
+        return met("said", 3 if serves else 0) == 0  # who serves the others stays until they have asked
+    except (RuntimeError, UserError):
+        return not reached  # else the first process has ended, with a word of its own
+
+
+def joined(job: Job, config: dict[str, Any]) -> int:
+    """`job(config)` in one of several processes that others have started; only one says what went wrong."""
+    try:
+        return job(config)
+    except RuntimeError as error:
+        if not is_about_a_lost_process(error):
+            raise
+        time.sleep(1)  # whoever went first may have to say why
+        if first_to_say():
+            print(f"Error: process {place()[0]} has lost the others.", file=sys.stderr)
+        return LOST_RANK
 
 
 @contextmanager
@@ -174,16 +237,38 @@ def worker(job: Job, config: dict[str, Any], folder: str, log_settings: dict[str
     if log_settings and not logging.getLogger().handlers:  # a process that was not forked
         logging.config.dictConfig(log_settings)
     try:
-        return job(config)
+        status = job(config)
     except Stop as stop:
-        return stop.status
+        if stop.number == signal.SIGTERM and not was_asked(Path(folder)):
+            sys.exit(LOST)  # the launcher ends what is left of a run; a status would wait for it to be read
+        status = stop.status
     except UserError as error:
         (Path(folder) / os.environ["RANK"]).write_text(str(error), encoding="utf-8")
         sys.exit(BAD_INPUT)
     except RuntimeError as error:
-        if is_about_a_lost_process(error):
-            sys.exit(LOST)
-        raise
+        if not is_about_a_lost_process(error):
+            raise
+        obey()
+        if LISTENER.asked is None:  # the news is here before it is with the launcher, which names whom it sees first
+            time.sleep(5)
+        sys.exit(LOST)
+    obey()  # torch waits here until all have ended
+    return status
+
+
+def obey() -> None:
+    """Lets the launcher end this process, which has nothing left to save."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+
+
+def was_asked(folder: Path) -> bool:
+    """Whether a signal came to the run from outside; `pass_on` leaves word, perhaps after it was heard here."""
+    for _ in range(20):
+        if (folder / "asked").exists():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def is_about_a_lost_process(error: BaseException) -> bool:
@@ -201,6 +286,7 @@ def launch(
     gpu: bool = False,
     settings: dict[str, Any] | None = None,
     log_settings: dict[str, Any] | None = None,
+    classes: Iterable[str] = (),
 ) -> int:
     """Runs `job(config)` in as many processes as there are devices, and returns the exit status of the first.
 
@@ -211,22 +297,48 @@ def launch(
         gpu: each process will use a GPU of its own.
         settings: the launcher group: max_restarts, num_nodes, rendezvous, start_method, timeout.
         log_settings: for logging.config, where a process does not inherit what this one has set up.
+        classes: what the configuration calls, by dotted name; see `preload`.
     """
-    global has_run
-    settings = settings or {}
+    global has_run, num_jobs
+    settings, num_jobs = settings or {}, num_jobs + 1
     num_nodes = settings.get("num_nodes", 1)
     if started_by_others() or (num_processes <= 1 and num_nodes <= 1 and not settings.get("max_restarts")):
         has_run = True
-        return job(config)
+        return joined(job, config) if started_by_others() else job(config)
+    check_nodes(settings)
     check_devices(num_processes, gpu)
     method = settings.get("start_method") or ("spawn" if gpu or has_run else "fork")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
     with tempfile.TemporaryDirectory() as folder:
-        return started(method, worker, (job, config, folder, log_settings), num_processes, settings, Path(folder))
+        return started(method, (job, config, folder, log_settings), num_processes, settings, Path(folder), classes)
+
+
+def preload(names: Iterable[str] = ()) -> None:
+    """Imports what every process will need, so that a fork has it at once.
+
+    No tensor is touched: a fork hangs once torch has used its threads. A class says in `imports` what it imports later.
+
+    Args:
+        names: dotted names of the classes that a configuration calls.
+    """
+    gc.disable()
+    for name in ("zoo.run.run", "zoo.build.build", *names):
+        module, _, attribute = name.rpartition(".")
+        if module.startswith("zoo."):
+            found = getattr(importlib.import_module(module), attribute, None)
+            for other in getattr(found, "imports", ()):
+                importlib.import_module(other)
+    gc.enable()
+    gc.freeze()
 
 
 def started(
-    method: str, target: Any, arguments: tuple[Any, ...], num_processes: int, settings: dict[str, Any], folder: Path
+    method: str,
+    arguments: tuple[Any, ...],
+    num_processes: int,
+    settings: dict[str, Any],
+    folder: Path,
+    classes: Iterable[str] = (),
 ) -> int:
     """Starts the processes through torch's agent, waits, and says in one line what went wrong."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -238,8 +350,9 @@ def started(
         if name.startswith("torch."):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what they report is raised as well
     num_nodes, rendezvous = settings.get("num_nodes", 1), settings.get("rendezvous")
+    timeout = int(settings.get("timeout", 300))
     if method == "fork":
-        import zoo.build  # noqa: F401 - imported once, here; no tensor is touched, since a fork would hang after that
+        preload(classes)
     plan = LaunchConfig(
         min_nodes=num_nodes,
         max_nodes=num_nodes,
@@ -248,21 +361,21 @@ def started(
         max_restarts=settings.get("max_restarts", 0),
         rdzv_backend="c10d",
         rdzv_endpoint=rendezvous or "localhost:0",
-        rdzv_timeout=int(settings.get("timeout", 300)),
+        rdzv_configs={"join_timeout": timeout, "read_timeout": min(timeout, 60)} if rendezvous else {},
         signals_to_handle="SIGHUP,SIGQUIT",  # the others: `pass_on`
         run_id="zoo" if rendezvous else uuid.uuid4().hex,
     )
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, pass_on)
+            signal.signal(number, partial(pass_on, folder))
     try:
-        statuses = elastic_launch(plan, target)(*arguments)
+        statuses = elastic_launch(plan, worker)(*arguments)
     except SignalException as error:
         raise Stop(error.sigval) from None
     except RendezvousError as error:
         raise UserError(
-            f"The rendezvous at {rendezvous} cannot be reached: {str(error).splitlines()[0]} Check "
-            "launcher.rendezvous=host:port, and that the run was started on every machine."
+            f"The {num_nodes} machines did not meet at launcher.rendezvous={rendezvous} within {timeout} seconds; "
+            "check that it is host:port of one of them, and that the run was started on every machine."
         ) from error
     except ChildFailedError as error:
         messages = sorted(path for path in folder.iterdir() if path.name.isdigit())
@@ -272,12 +385,13 @@ def started(
     return int(max(statuses.values()))
 
 
-def pass_on(number: int, frame: Any) -> None:
+def pass_on(folder: Path, number: int, frame: Any) -> None:
     """Gives a signal to the processes of the run, which save and end; a second Ctrl-C does not wait for that."""
     children = multiprocessing.active_children()
     if not children or (number == signal.SIGINT and number in PASSED):
         raise Stop(number)
     PASSED.add(number)
+    (folder / "asked").touch()
     for child in children:
         if child.pid is not None:
             os.kill(child.pid, number)
@@ -295,6 +409,18 @@ def lost(error: Any) -> int:
     how = f"by signal {-failure.exitcode}" if failure.exitcode < 0 else "without a word"
     print(f"Error: process {rank} was ended {how}, and the others with it.", file=sys.stderr)
     return LOST_RANK
+
+
+def check_nodes(settings: dict[str, Any]) -> None:
+    """Raises UserError for machines that cannot meet, and for a way to start processes that there is not."""
+    num_nodes, method = settings.get("num_nodes", 1), settings.get("start_method")
+    if num_nodes > 1 and not settings.get("rendezvous"):
+        raise UserError(
+            f"launcher.num_nodes={num_nodes} needs launcher.rendezvous=host:port, the same on every machine."
+        )
+    methods = [name for name in multiprocessing.get_all_start_methods() if name != "forkserver"]
+    if method is not None and method not in methods:
+        raise UserError(f"There is no launcher.start_method={method}; there is: {', '.join(methods)}.")
 
 
 def check_devices(num_processes: int, gpu: bool) -> None:

@@ -4,7 +4,6 @@ A run folder's own `config.yaml` is what a resumed run is made of. What is typed
 but for what says how long and where it runs.
 """
 
-import fcntl
 import json
 import os
 import shlex
@@ -22,14 +21,16 @@ from zoo.errors import UserError
 # What may differ from the run's own settings: how long it goes on, on how many devices, and who starts and shows it.
 FREE_KEYS = ("trainer.max_epochs", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 FREE_GROUPS = ("logger", "launcher")
+WHERE = ("accelerator", "devices", "num_nodes", "strategy")
 PLACES = ("run_dir", "resume")
 
 
 def run_folder(source: str) -> Path | None:
     """The run folder that `resume=source` means: a folder with a config.yaml, or the one that holds the checkpoint."""
     path = Path(source).expanduser()
-    candidates = [path] if path.is_dir() else [path.parent.parent, path.parent]
-    return next((folder for folder in candidates if path.exists() and (folder / "config.yaml").is_file()), None)
+    place = path if path.is_dir() else path.parent
+    folder = place.absolute().parent if place.absolute().name == "checkpoints" else place
+    return folder if path.exists() and (folder / "config.yaml").is_file() else None
 
 
 def placed(arguments: Sequence[str]) -> list[str]:
@@ -75,7 +76,11 @@ def newest_unfinished(root: Path) -> Path | None:
     """The run below `root` that was worked on last and is not finished."""
     runs = [path.parent for path in root.glob("**/config.yaml")] if root.is_dir() else []
     waiting = [folder for folder in runs if status_of(folder).get("status") != "finished"]
-    return max(waiting, key=lambda folder: folder.stat().st_mtime, default=None)
+    return max(waiting, key=last_worked_on, default=None)
+
+
+def last_worked_on(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder, folder / "checkpoints") if path.exists())
 
 
 def command(folder: str | Path) -> str:
@@ -85,7 +90,21 @@ def command(folder: str | Path) -> str:
         path = path.relative_to(Path.cwd())
     program = Path(sys.argv[0]).name if sys.argv[0] else ""
     script = sys.argv[0] if program == "train.py" else "train.py"
-    return f"python {shlex.quote(script)} {shlex.quote(f'resume={path}')}"
+    return shlex.join(["python", script, f"resume={path}", *named_by_the_user(path)])
+
+
+def named_by_the_user(folder: Path) -> list[str]:
+    """What a run calls that is not the zoo's: a function among them is only called again where it is typed again."""
+    try:
+        typed = stored_config(folder).get("overrides") or []
+    except UserError:  # nothing is known of it
+        return []
+    return [text for text in typed if "._target_=" in text and "._target_=zoo." not in text]
+
+
+def this_command() -> str:
+    """What was typed to start this process."""
+    return shlex.join(["python", *(argument for argument in sys.argv)])
 
 
 def stored_config(folder: Path) -> DictConfig:
@@ -120,6 +139,8 @@ def continued(cfg: DictConfig, overrides: Sequence[str], stored: DictConfig) -> 
     Raises:
         UserError: a line that lists every setting that differs and may not.
     """
+    if "${" in OmegaConf.to_yaml(stored):  # a run writes down values; a reference could stand for anything
+        raise UserError("The run's own configuration was refused: it holds an unresolved reference.")
     config, differing = stored.copy(), []
     before = list(stored.get("overrides") or [])
     for text, key, value in typed_values(overrides):
@@ -133,12 +154,12 @@ def continued(cfg: DictConfig, overrides: Sequence[str], stored: DictConfig) -> 
             continue
         elif (CONFIGS / key).is_dir():
             own = (stored.get("choices") or {}).get(key)
-            if key == "trainer":
+            if key == "trainer" and value is not None:
                 differing += trainer_differences(config, str(value))
             elif str(own) != str(value):
-                differing.append(f"{key}={value} (the run has {own})")
+                differing.append(f"{text} (the run has {own})")
         elif not same(stored, key, value):
-            differing.append(f"{key}={value} (the run has {OmegaConf.select(stored, key)})")
+            differing.append(f"{text} (the run has {OmegaConf.select(stored, key)})")
     if differing:
         raise UserError(
             f"A resumed run goes on with its own settings, and these differ: {', '.join(differing)}. Leave them out, "
@@ -147,11 +168,18 @@ def continued(cfg: DictConfig, overrides: Sequence[str], stored: DictConfig) -> 
     return config
 
 
+def trusted(overrides: Sequence[str]) -> list[str]:
+    """What the user has named to be called, beyond what a run folder may ask for."""
+    return [str(value) for _, key, value in typed_values(overrides) if key.endswith("._target_")]
+
+
 def trainer_differences(config: DictConfig, name: str) -> list[str]:
     """Takes from configs/trainer/<name>.yaml what may differ; returns what may not."""
     path, differing = CONFIGS / "trainer" / f"{name}.yaml", []
-    chosen: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() and name != "auto" else {}
+    chosen: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
     for key, value in chosen.items():
+        if name == "auto" and key not in WHERE:
+            continue  # the other options have these from it
         if f"trainer.{key}" in FREE_KEYS:
             OmegaConf.update(config, f"trainer.{key}", value)
         elif key != "defaults" and config.trainer.get(key) != value:
@@ -178,10 +206,8 @@ def finished(config: DictConfig, stored: DictConfig, folder: Path) -> str | None
     now, then = config.trainer.max_epochs, stored.trainer.max_epochs
     if now != then and (now == -1 or (then != -1 and now > then)):
         return None
-    return (
-        f"{folder} has finished {found.get('epoch')} epochs, and nothing is left to do; trainer.max_epochs={then * 2} "
-        "would go on."
-    )
+    more = f"; trainer.max_epochs={then * 2} would go on." if then > 0 else "."
+    return f"{folder} has finished {found.get('epoch')} epochs, and nothing is left to do{more}"
 
 
 def hold(folder: str | Path) -> None:
@@ -190,7 +216,7 @@ def hold(folder: str | Path) -> None:
     Raises:
         UserError: another process is using it.
     """
-    if folder in HELD:
+    if folder in HELD or sys.platform == "win32":  # no locks on folders there
         return
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -199,13 +225,15 @@ def hold(folder: str | Path) -> None:
         reason = error.strerror
         raise UserError(f"The run folder {folder} cannot be written: {reason}; choose another run_dir=.") from error
     try:
+        import fcntl
+
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise UserError(
             f"The run in {folder} is going on in another process; wait for it, or choose another run_dir=."
         ) from None
-    except OSError:  # a file system without locks
+    except (OSError, ImportError):  # a file system or a system without locks
         pass
     HELD[folder] = descriptor
 

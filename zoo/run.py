@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,27 @@ from omegaconf import DictConfig, OmegaConf
 
 from zoo.commandline import CONFIGS, FINISHED, LOST_RANK, prepare, register_resolvers
 from zoo.errors import UserError
-from zoo.launch import launch, place, processes, restarts
+from zoo.launch import launch, met, place, processes, restarts, started_by_others
+from zoo.provenance import targets
 from zoo.report import closing_lines, table, write_metrics, write_text
-from zoo.resume import PLACES, command, continued, finished, hold, placed, run_folder, stored_config
+from zoo.resume import (
+    PLACES,
+    command,
+    continued,
+    finished,
+    hold,
+    placed,
+    run_folder,
+    status_of,
+    stored_config,
+    this_command,
+    trusted,
+)
+from zoo.settings import check_settings
 from zoo.signals import LISTENER, Stop
 
 log = logging.getLogger("zoo")
+PASSED_ON = ("trusted", "nothing_left")  # keys of a resumed run that `run` takes out again
 
 
 def configure(*overrides: str, run_dir: str | Path | None = None) -> DictConfig:
@@ -42,17 +58,27 @@ def configure(*overrides: str, run_dir: str | Path | None = None) -> DictConfig:
 
 def start(cfg: DictConfig, hydra_config: DictConfig) -> int:
     """What `python train.py` does with what Hydra composed: one process or several; returns the exit status."""
+    LISTENER.stubborn = LISTENER.stubborn or started_by_others()  # torchrun passes on a Ctrl-C that all have heard
     LISTENER.listen()
+    logging.raiseExceptions = False  # a full disk is told by who needs it, not by run.log
     OmegaConf.set_struct(cfg, False)
     cfg.run_dir = hydra_config.runtime.output_dir
     choices = {group: name for group, name in hydra_config.runtime.choices.items() if "hydra/" not in group}
     cfg = settle(cfg, choices, list(hydra_config.overrides.task))
-    if place()[0] == 0:
+    # Now, before torch is imported.
+    check_settings(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in PASSED_ON]))
+    several_machines = cfg.launcher.num_nodes > 1 and not started_by_others()
+    if several_machines and not any(text.startswith("run_dir=") for text in hydra_config.overrides.task):
+        raise UserError(
+            f"launcher.num_nodes={cfg.launcher.num_nodes} needs run_dir=, the same on every machine: the first of them "
+            "writes there."
+        )
+    if place()[0] == 0 and not several_machines:
         hold(cfg.run_dir)
     config: Any = OmegaConf.to_container(cfg, resolve=False)
     log_settings: Any = OmegaConf.to_container(hydra_config.job_logging, resolve=True)
     try:
-        status = launch(job, config, log_settings=log_settings, **processes(config))
+        status = launch(job, config, log_settings=log_settings, classes=targets(config), **processes(config))
     except Stop as stop:  # before there was a process that could say so
         return ended(str(cfg.run_dir), stop)
     if status == LOST_RANK:
@@ -62,6 +88,8 @@ def start(cfg: DictConfig, hydra_config: DictConfig) -> int:
 
 def job(config: dict[str, Any]) -> int:
     """One run in one process; every process of a distributed run calls it with the same configuration."""
+    if place()[0] == 0 and config["launcher"]["num_nodes"] > 1:  # nobody before knew which machine is the first
+        hold(config["run_dir"])
     return run(OmegaConf.create(config))
 
 
@@ -81,8 +109,13 @@ def settle(cfg: DictConfig, choices: dict[str, Any], overrides: list[str]) -> Di
         stored = stored_config(folder)
         config = continued(cfg, cfg.overrides, stored)
         move(config, str(stored.run_dir), str(folder.absolute()))
-        config.resume = str(folder) if Path(source).is_dir() or source == "auto" else str(source)
-        config.nothing_left = finished(config, stored, folder)
+        file = Path(source).expanduser()
+        goes_back = source != "auto" and file.is_file() and file.name != "last.ckpt"
+        config.resume = str(file) if source != "auto" and file.is_file() else str(folder)
+        config.trusted = trusted(cfg.overrides)
+        nothing_left = None if goes_back else finished(config, stored, folder)
+        if nothing_left:
+            config.nothing_left = nothing_left
         return config
     if source == "auto":
         cfg.resume = None
@@ -90,20 +123,23 @@ def settle(cfg: DictConfig, choices: dict[str, Any], overrides: list[str]) -> Di
     from zoo.checkpoint import find_resume, training_config
 
     path, checkpoint, _ = find_resume(str(source))
-    config = continued(cfg, cfg.overrides, OmegaConf.create(training_config(path, checkpoint)))
+    names = trusted(cfg.overrides)
+    config = continued(cfg, cfg.overrides, OmegaConf.create(training_config(path, checkpoint, names)))
     move(config, str(config.run_dir), str(Path(cfg.run_dir).absolute()))
-    config.resume = str(path)
+    config.resume, config.trusted = str(path), names
     return config
 
 
 def move(config: DictConfig, old: str, new: str) -> None:
     """Puts a run into another folder than it was started in: it may have been moved or copied since."""
-    config.run_dir = new
-    for node in config.values():
-        if isinstance(node, DictConfig):
-            for key, value in node.items_ex(resolve=False):
-                if value == old:
-                    node[key] = new
+    for key in [str(key) for key in config if not OmegaConf.is_interpolation(config, str(key))]:
+        value = config[key]
+        if isinstance(value, DictConfig):
+            move(value, old, new)
+        elif isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
+            config[key] = new + value.removeprefix(old)
+    if "run_dir" in config:
+        config.run_dir = new
 
 
 def run(cfg: DictConfig) -> int:
@@ -117,6 +153,8 @@ def run(cfg: DictConfig) -> int:
             log.info(nothing_left)
         return FINISHED
     if restarts():
+        if not cfg.get("resume"):
+            cfg.trusted = ["*"]  # what this command itself has begun
         cfg.resume = cfg.run_dir
     elif not cfg.get("resume") and place()[0] == 0:
         check_free(Path(cfg.run_dir))
@@ -140,7 +178,8 @@ def check_free(folder: Path) -> None:
 def build_and_run(cfg: DictConfig) -> int:
     started = time.monotonic()
     gc.disable()  # the imports make a million objects that stay; collecting among them costs a second
-    from zoo.build import build
+    with LISTENER.deferred():  # an import that is cut short leaves half a library
+        from zoo.build import build
 
     gc.enable()
     gc.freeze()
@@ -148,6 +187,7 @@ def build_and_run(cfg: DictConfig) -> int:
     built.started = started
     config, zero = built.config, built.trainer.is_global_zero
     if zero:
+        unfinish(Path(config["run_dir"]))
         write_config(config)
         for note in built.notes:
             log.info(note)
@@ -165,7 +205,8 @@ def build_and_run(cfg: DictConfig) -> int:
     finally:
         metrics = built.metrics(status)
         if zero:
-            write_metrics(config["run_dir"], metrics)
+            with suppress(*([OSError] if status == "failed" else [])):  # the error on its way says more
+                write_metrics(config["run_dir"], metrics)
             if status == "finished" and config.get("baselines"):
                 metrics |= baseline_metrics(built)
                 write_metrics(config["run_dir"], metrics)
@@ -183,10 +224,20 @@ def build_and_run(cfg: DictConfig) -> int:
 
 def ended(run_dir: str, stop: Stop) -> int:
     """Says how to go on, as the last line; under SLURM, asks for the job to be run again."""
+    # The job's time is nearly over. Another process may have heard of it first, and passed it on as SIGTERM.
+    queued_again = "SLURM_JOB_ID" in os.environ and signal.SIGUSR1 in (stop.number, LISTENER.asked)
+    if queued_again:
+        LISTENER.deafen()  # SLURM sends SIGTERM at once to all that belongs to the job
+        if place()[1] > 1:
+            with suppress(RuntimeError, UserError):  # a lost neighbour has nothing more to save
+                met("saved", 30)
     if place()[0] == 0:
-        if stop.number == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ:  # the job's time is nearly over
+        if queued_again:
             requeue(os.environ["SLURM_JOB_ID"])
-        log.info("Stopped and saved. To go on:\n%s", command(run_dir))
+        if (Path(run_dir) / "config.yaml").is_file():
+            log.info("Stopped and saved. To go on:\n%s", command(run_dir))
+        else:
+            log.info("Stopped before there was anything to save. To begin again:\n%s", this_command())
     return stop.status
 
 
@@ -194,10 +245,19 @@ def requeue(job: str) -> None:
     """Puts this SLURM job back into the queue; its command has `resume=auto`."""
     try:
         asked = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False, timeout=30)
-        problem = asked.stderr.strip() if asked.returncode else ""
+        # A negative one: the SIGTERM that the request brings about was faster than its answer.
+        problem = asked.stderr.strip() if asked.returncode > 0 else ""
     except (OSError, subprocess.TimeoutExpired) as error:
         problem = str(error)
-    log.info("SLURM job %s %s", job, f"could not be requeued: {problem}" if problem else "is queued again.")
+    problem = " ".join(problem.split())
+    log.info("SLURM job %s %s", job, f"could not be queued again: {problem}" if problem else "is queued again.")
+
+
+def unfinish(folder: Path) -> None:
+    """A finished run that goes on is not finished, however it ends."""
+    before = status_of(folder)
+    if before.get("status") == "finished":
+        write_metrics(folder, before | {"status": "interrupted"})
 
 
 def write_config(config: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """A run that is ready to start: fit, test, and what is reported of it."""
 
-import resource
 import sys
 import time
 import warnings
@@ -25,6 +24,8 @@ def peak_memory_mb() -> float:
     if status.is_file():  # getrusage would count what a parent had before it started this program
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return round(int(line.split()[1]) / 1024, 1)
+    import resource  # where there is no /proc
+
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 

@@ -7,10 +7,12 @@ worth keeping.
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 class Stop(BaseException):
@@ -60,6 +62,24 @@ class Listener:
             self.asked = number
         if (first and not self.patient) or (not first and number == signal.SIGINT and not self.stubborn):
             raise Stop(self.asked or number)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """A request waits until the block is done."""
+        before, self.patient = self.patient, True
+        try:
+            yield
+        finally:
+            self.patient = before
+        if self.asked is not None and not before:
+            raise Stop(self.asked)
+
+    def deafen(self) -> None:
+        """From now on nothing but SIGKILL ends this process before its end."""
+        self.stubborn = True
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
     def rest(self) -> None:
         """Gives the signals back to those who had them."""

@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from zoo import ranking
-from zoo.cells import CAN_FORK, Cell, Signals, preload, share_cores
+from zoo.cells import CAN_FORK, Cell, Signals, share_cores
 from zoo.commandline import (
     CONFIGS,
     FINISHED,
@@ -30,6 +30,7 @@ from zoo.commandline import (
     unquoted,
 )
 from zoo.errors import UserError, suggest
+from zoo.launch import preload
 from zoo.resume import command as resume_command
 from zoo.resume import hold
 from zoo.space import Axis, Point, axis, grid, random_point, space_axis, typed_axes
@@ -225,7 +226,7 @@ def monitored(settings: dict[str, Any], cfg: DictConfig) -> dict[str, str]:
 
     if settings["metric"] != "auto":
         return {}
-    preload([])
+    preload()
     target = str(OmegaConf.select(cfg, "task._target_"))
     if target == "auto":
         raise UserError("With task=auto a sweep needs sweep.metric= and sweep.mode=, or the task itself: task=...")

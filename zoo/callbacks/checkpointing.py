@@ -5,7 +5,6 @@ the end of an epoch with everything that belongs to it: validation, schedules, e
 which zoo.loop calls).
 """
 
-import copy
 import errno
 import logging
 import os
@@ -14,6 +13,7 @@ import shutil
 import signal
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
 
+@cache
 def versions() -> dict[str, str]:
     """What a checkpoint was written with."""
     from importlib.metadata import PackageNotFoundError, version
@@ -116,6 +117,8 @@ class RunCheckpoint(Checkpoint):
         self.is_due = False
         self.stop: int | None = None
         self.resumed_from: Path | None = None
+        self.forget_best = False  # the best checkpoint is not the one that the resumed one speaks of
+        self.curves: dict[str, Any] = {}  # where the loggers were, also those that are not in use now
         self.began, self.seconds_before = time.monotonic(), 0.0
 
     @property
@@ -130,18 +133,19 @@ class RunCheckpoint(Checkpoint):
         return {"best_value": self.best_value, "best_loss": self.best_loss, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name in ("best_value", "best_loss", "best_epoch"):
+        for name in () if self.forget_best else ("best_value", "best_loss", "best_epoch"):
             setattr(self, name, state_dict[name])
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         curves = {type(logger).__name__: logger.position() for logger in trainer.loggers if hasattr(logger, "position")}
+        curves = self.curves | curves
         checkpoint.update(self.extras, format_version=FORMAT_VERSION, zoo=versions(), metrics=metrics, curves=curves)
         checkpoint["seconds"] = self.seconds_before + time.monotonic() - self.began
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.written_at = time.monotonic()
-        if self.resumed_from == self.last:
+        if self.resumed_from is not None and self.resumed_from.resolve() == self.last.resolve():
             self.written_iteration, self.last_is = iterations_done(trainer), self._name(trainer)
         if trainer.is_global_zero:
             for left_over in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
@@ -182,7 +186,8 @@ class RunCheckpoint(Checkpoint):
     def on_epoch_complete(self, trainer: Trainer) -> None:
         """The epoch is over, with all that belongs to it."""
         value = trainer.callback_metrics.get(self.monitor)
-        fresh = trainer.fit_loop.epoch_loop._should_check_val_epoch()
+        # This epoch counts as finished already, so Lightning's own `_should_check_val_epoch` would speak of the next.
+        fresh = trainer.enable_validation and trainer.current_epoch % (trainer.check_val_every_n_epoch or 1) == 0
         loss = float(trainer.callback_metrics.get("val/loss", 0.0))
         if value is not None and fresh and self.is_better(float(value), loss):
             self.best_value, self.best_loss, self.best_epoch = float(value), loss, trainer.current_epoch
@@ -204,7 +209,7 @@ class RunCheckpoint(Checkpoint):
         checkpoint = dump(trainer)
         size = 3 * sum(t.numel() * t.element_size() for t in checkpoint["state_dict"].values())
         if size <= IN_MEMORY_BYTES:
-            self.waiting = copy.deepcopy(checkpoint)
+            self.waiting = {k: value if k in self.extras else held(value) for k, value in checkpoint.items()}
         else:
             trainer.strategy.save_checkpoint(checkpoint, self.best)
 
@@ -223,7 +228,7 @@ class RunCheckpoint(Checkpoint):
             self.waiting = None
         checkpoint = dump(trainer)
         if trainer.is_global_zero:
-            self._keep_older()
+            self._keep_older(iterations_done(trainer))
         trainer.strategy.save_checkpoint(checkpoint, self.last)
         trainer.strategy.barrier("checkpoint written")
         self.written_at, self.written_iteration = time.monotonic(), iterations_done(trainer)
@@ -233,7 +238,7 @@ class RunCheckpoint(Checkpoint):
     def _name(trainer: Trainer) -> str:
         return f"epoch={trainer.current_epoch}-step={iterations_done(trainer)}.ckpt"
 
-    def _keep_older(self) -> None:
+    def _keep_older(self, now: int) -> None:
         """Gives last.ckpt a second name before another takes its place: at no time there is none."""
         if self.keep and self.last_is and self.last.is_file():
             older = self.folder / self.last_is
@@ -244,12 +249,15 @@ class RunCheckpoint(Checkpoint):
                 with suppress(OSError):  # nothing is lost but a spare
                     shutil.copyfile(self.last, older)
         found = sorted(self.folder.glob("epoch=*-step=*.ckpt"), key=step_of)
-        for path in found[: -self.keep] if self.keep else found:
-            path.unlink()
+        past = [path for path in found if step_of(path) < now]  # the others: of what came after an older checkpoint
+        kept = past[-self.keep :] if self.keep else []
+        for path in found:
+            if path not in kept:
+                path.unlink()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        LISTENER.patient = False
         self.write(trainer)
+        LISTENER.patient = False
         asked = next((asked for asked in of_all_processes(LISTENER.asked) if asked), None)
         if asked is not None:
             raise Stop(asked)
@@ -260,6 +268,15 @@ class RunCheckpoint(Checkpoint):
         if self.waiting is not None and not isinstance(exception.__cause__, OSError):
             trainer.strategy.save_checkpoint(self.waiting, self.best)
             self.waiting = None
+
+
+def held(value: Any) -> Any:
+    """Plain containers with copies of their tensors, which training goes on changing."""
+    if isinstance(value, dict):
+        return {key: held(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [held(item) for item in value]
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
 
 
 def step_of(path: Path) -> int:

@@ -104,7 +104,8 @@ class Curves(Callback):
         return {"speed/step_ms": 1000 * seconds / steps, "speed/samples_per_second": samples / seconds}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        train, val = pl_module.train_means(), self._metrics(trainer, "val")
+        validated = trainer.fit_loop.epoch_loop._should_check_val_epoch()  # else what is there is of an older epoch
+        train, val = pl_module.train_means(), self._metrics(trainer, "val") if validated else {}
         metrics = {f"by_epoch/train/{name}": value for name, value in train.items()}
         metrics |= {f"by_epoch/{name}": value for name, value in val.items()}
         if "loss" in train and "val/loss" in val:

@@ -50,16 +50,27 @@ def go_on(folder: Path, position: int) -> Path:
     longest = max(older, key=lambda path: path.stat().st_size, default=None)
     if longest is not None and position:
         temporary = folder / f".{name}.tmp"
-        with longest.open("rb") as source, temporary.open("wb") as copy:
-            left = whole_records(longest, position)
-            while left:
-                left -= copy.write(source.read(min(left, 2**20)))
-            copy.flush()
-            os.fsync(copy.fileno())
-        temporary.replace(target)
+        try:
+            with longest.open("rb") as source, temporary.open("wb") as copy:
+                left = whole_records(longest, position)
+                while left:
+                    left -= copy.write(source.read(min(left, 2**20)))
+                copy.flush()
+                os.fsync(copy.fileno())
+            temporary.replace(target)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
     for path in older:
         path.unlink()
     return target
+
+
+def full(path: Path, error: OSError) -> str:
+    return (
+        f"The curves cannot be written to {path}: {error.strerror}. What was saved before is untouched; free some "
+        "space and resume, or choose another run_dir."
+    )
 
 
 class Disk:
@@ -106,7 +117,10 @@ class EventFile:
             name = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:6]}"
             self.path = self.folder / f"events.out.tfevents.{name}"
         else:
-            self.path = go_on(self.folder, position)
+            try:
+                self.path = go_on(self.folder, position)
+            except OSError as error:
+                raise UserError(full(self.folder, error)) from error
         self.file = Disk(self.path)
         self.writer = _AsyncWriter(RecordWriter(self.file), max_queue_size=100, flush_secs=flush_secs)
         if self.file.size == 0:
@@ -119,15 +133,17 @@ class EventFile:
         return str(self.folder)
 
     def add_event(self, event: Any) -> None:
-        if self.file.error is not None:
-            raise UserError(
-                f"The curves cannot be written to {self.path}: {self.file.error.strerror}. What was saved before is "
-                "untouched; free some space and resume, or choose another run_dir."
-            )
+        self.check()
         self.writer.write(event.SerializeToString())
+
+    def check(self) -> None:
+        """Raises UserError where something could not be written."""
+        if self.file.error is not None:
+            raise UserError(full(self.path, self.file.error))
 
     def flush(self) -> None:
         self.writer.flush()
+        self.check()
 
     def position(self) -> int:
         """Bytes written so far, once everything that waits is on disk."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.nn.parallel import DistributedDataParallel
 
 
 def random_state() -> dict[str, Any]:
@@ -44,23 +45,44 @@ def of_all_processes(own: Any) -> list[Any]:
     return found
 
 
+def fix_order_of_sums(trainer: Trainer) -> None:
+    """Lays out the gradients for averaging once and for all, so that a resumed step has the bits it would have had.
+
+    Three processes or more add up a number in an order that depends on its place in the message, and DDP would move it
+    after the first step, resumed or not, to send early what is ready early. That pays off on a GPU, where computing and
+    sending do not share the cores; there the places are left to DDP, unless the run is to be deterministic.
+    """
+    wrapper = trainer.strategy.model
+    if not isinstance(wrapper, DistributedDataParallel) or wrapper.find_unused_parameters or wrapper.static_graph:
+        return
+    if trainer.strategy.root_device.type == "cpu" or torch.are_deterministic_algorithms_enabled():
+        wrapper.reducer._push_all_rebuilt_params()
+        wrapper.reducer._rebuild_buckets()
+
+
 class ProcessState(Callback):
-    """Keeps random numbers and means in the checkpoint, and puts them back when training starts."""
+    """Keeps random numbers and means in the checkpoint, and puts them and the metrics back when training starts."""
 
     lean = True
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self.restored: list[dict[str, Any]] = []
+        self.metrics: dict[str, float] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        pl_module.count()
         own = {"random": random_state(), "means": pl_module.means["train"].state_dict()}
         checkpoint["processes"] = of_all_processes(own)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.restored = checkpoint.get("processes", [])
+        self.restored, self.metrics = checkpoint.get("processes", []), checkpoint.get("metrics", {})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        fix_order_of_sums(trainer)
+        # The newest validation counts until the next, for a schedule or as what a checkpoint says of itself.
+        metrics = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.metrics.items()}
+        trainer._logger_connector._callback_metrics.update(metrics)
         rank, saved, self.restored = trainer.global_rank, self.restored, []
         means = pl_module.means["train"]
         if len(saved) == trainer.world_size:

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from zoo.callbacks.event_file import RunWriter
+from zoo.callbacks.event_file import RunWriter, full
+from zoo.errors import UserError
 
 
 class TensorBoard(TensorBoardLogger):
@@ -63,13 +65,55 @@ class TensorBoard(TensorBoardLogger):
             self._experiment.close()
 
 
+class Table(ExperimentWriter):
+    """Lightning's writer of metrics.csv. It leaves an older file alone, and rewrites it whole or not at all."""
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning's removes the older file."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        write_table(Path(self.metrics_file_path), fieldnames, read_table(Path(self.metrics_file_path))[1])
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Names of the columns, and the rows."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        return list(reader.fieldnames or []), rows
+
+
+def write_table(path: Path, names: list[str], rows: list[dict[str, str]]) -> None:
+    """Writes beside the target and renames."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, fieldnames=names)
+            table.writeheader()
+            table.writerows(rows)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 class Csv(CSVLogger):
     """Curves as `metrics.csv` in the run folder; the column `step` is the epoch for `by_epoch/` columns."""
 
     def __init__(self, save_dir: str) -> None:
         super().__init__(save_dir, name="", version="", flush_logs_every_n_steps=100)
+        self._experiment: Any = None
         self.file = Path(save_dir) / "metrics.csv"
         self.rows = 0
+
+    @property
+    def experiment(self) -> Any:
+        """The writer of this process; only the first process writes."""
+        if self._experiment is None and rank_zero_only.rank == 0:
+            if not self.rows:
+                self.file.unlink(missing_ok=True)  # of a run that begins anew
+            self._experiment = Table(str(self.file.parent))
+        return self._experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
@@ -80,17 +124,14 @@ class Csv(CSVLogger):
         """Goes on after the first `position` rows of the run's file; call it before anything is written."""
         if rank_zero_only.rank or not self.file.is_file():
             return
-        with self.file.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            rows, names = list(reader)[:position], list(reader.fieldnames or [])
-        if rows:
-            writer = self.experiment  # Lightning's removes an older file when it opens
-            with self.file.open("w", encoding="utf-8", newline="") as file:
-                table = csv.DictWriter(file, fieldnames=names)
-                table.writeheader()
-                table.writerows(rows)
-            writer.metrics_keys = names
-        self.rows = len(rows)
+        names, rows = read_table(self.file)
+        self.rows = len(rows[:position])
+        if self.rows:
+            try:
+                write_table(self.file, names, rows[:position])
+            except OSError as error:
+                raise UserError(full(self.file, error)) from error
+            self.experiment.metrics_keys = names
 
     def position(self) -> int | None:
         """Rows written so far, or None where this process does not write them."""
@@ -107,7 +148,10 @@ class Csv(CSVLogger):
     def save(self) -> None:
         """Writes what waits; Lightning's own would write the hyper-parameters, too."""
         if self._experiment is not None:
-            self.experiment.save()
+            try:
+                self.experiment.save()
+            except OSError as error:
+                raise UserError(full(self.file, error)) from error
 
     def close(self) -> None:
         self.save()

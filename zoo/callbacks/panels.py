@@ -76,7 +76,7 @@ class Panels(Callback):
         if not writers or iterations_done(trainer) > 0:
             return
         config = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
-        batch = pl_module.transfer_batch_to_device(self._batch(trainer, "train"), pl_module.device, 0)
+        batch = self._batch(trainer, "train")
         layers = pictures.layer_table(layer_table(pl_module.model, batch.inputs))
         for writer in writers:
             writer.add_text("samples/config", "    " + config.replace("\n", "\n    "), 0)
@@ -86,10 +86,12 @@ class Panels(Callback):
 
     @staticmethod
     def _batch(trainer: Trainer, part: str) -> Any:
-        """The first 256 samples of a part."""
+        """The first 256 samples of a part, as the model takes them."""
         loader = trainer.datamodule.loader(part, batch_size=256)
         loader.sampler.rank, loader.sampler.world_size = 0, 1
-        return next(iter(loader))
+        module = trainer.lightning_module
+        batch = module.transfer_batch_to_device(next(iter(loader)), module.device, 0)
+        return trainer.precision_plugin.convert_input(batch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -105,7 +107,7 @@ class Panels(Callback):
             return
         was_training = pl_module.training
         pl_module.eval()
-        batch = pl_module.transfer_batch_to_device(self._batch(trainer, part), pl_module.device, 0)
+        batch = self._batch(trainer, part)
         for name, item in pl_module.show(batch).items():
             for writer in writers:
                 self._write(writer, f"samples/{name}", item, iterations_done(trainer))

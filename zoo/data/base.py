@@ -262,6 +262,11 @@ class DataModule(LightningDataModule):
         """
         self.earlier, self.earlier_classes, self.loaded = preprocessing, list(class_names), None
 
+    imports: tuple[str, ...] = ()  # what `load` imports late because it takes long
+
+    def fetch(self) -> None:
+        """Brings what `load` reads to this machine, where it is not there yet. One process of a machine calls it."""
+
     @abstractmethod
     def load(self) -> Loaded:
         """Reads the data. Raises UserError where it is missing or broken."""
@@ -269,6 +274,7 @@ class DataModule(LightningDataModule):
     def prepare(self) -> Loaded:
         """Reads the data once and cuts the training part where that is asked for."""
         if self.loaded is None:
+            self.fetch()
             loaded = self.load()
             if self.fraction < 1 or self.overfit:
                 self._cut(loaded)

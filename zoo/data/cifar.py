@@ -98,13 +98,15 @@ class Cifar10(Images):
         )
         self.folder = Path(data_dir).expanduser() / "cifar-10-batches-py"
 
-    def read(self) -> dict[str, Part]:
+    def fetch(self) -> None:
         if not all((self.folder / name).is_file() for name in self.checksums):
             advice = (
                 f"Unpack {self.url} so that {self.folder} holds {', '.join(self.checksums)}, "
                 f"or let data_dir (or ZOO_DATA) name a folder that has {self.folder.name}."
             )
             download([self.url], self.folder.parent, md5=self.archive_checksum, advice=advice, unpack=True)
+
+    def read(self) -> dict[str, Part]:
         batches = {name: read_batch(self.folder / name, checksum) for name, checksum in self.checksums.items()}
         test = batches.pop("test_batch")
         images, labels = zip(*batches.values(), strict=True)

@@ -43,8 +43,10 @@ class Digits(Images):
             overfit=overfit,
         )
 
+    imports = ("sklearn.datasets",)
+
     def read(self) -> dict[str, Part]:
-        from sklearn.datasets import load_digits  # takes a second to import
+        from sklearn.datasets import load_digits
 
         digits = load_digits()
         pixels = (digits.images * (255 / 16)).round().astype(np.uint8)  # (N, 8, 8), 0..16 -> 0..255

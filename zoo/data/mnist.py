@@ -109,7 +109,7 @@ class Mnist(Images):
         )
         self.raw = Path(data_dir).expanduser() / self.folder / "raw"
 
-    def read(self) -> dict[str, Part]:
+    def fetch(self) -> None:
         advice = (
             f"Put {', '.join(f'{name}.gz' for name in self.checksums)} into {self.raw}, "
             f"or let data_dir (or ZOO_DATA) name a folder that has {self.folder}/raw."
@@ -118,6 +118,8 @@ class Mnist(Images):
             if not (self.raw / name).is_file() and not (self.raw / f"{name}.gz").is_file():
                 urls = [f"{mirror}{name}.gz" for mirror in self.mirrors]
                 download(urls, self.raw, md5=checksum, advice=advice)
+
+    def read(self) -> dict[str, Part]:
         return {"train": self._part("train"), "test": self._part("t10k")}
 
     def _part(self, prefix: str) -> Part:

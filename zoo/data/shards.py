@@ -222,6 +222,10 @@ class Shards(DataModule):
         self.root, self.normalize, self.shuffle_shards = Path(root).expanduser(), normalize, shuffle_shards
         self.plain = ImagePreprocessing.plain(channels, image_size, image_size)
 
+    def fetch(self) -> None:
+        """Makes the index, which the other processes then read."""
+        index_of(self.root, [shard for part in set_aside(find_shards(self.root), []).values() for shard in part])
+
     def load(self) -> Loaded:
         notes: list[str] = []
         parts = set_aside(find_shards(self.root), notes)

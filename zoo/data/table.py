@@ -116,6 +116,8 @@ class Table(DataModule):
 class Iris(Table):
     """150 flowers, 4 measurements in cm, 3 species (Fisher 1936)."""
 
+    imports = ("sklearn.datasets",)
+
     def load(self) -> Loaded:
         from sklearn.datasets import load_iris
 
@@ -126,6 +128,8 @@ class Iris(Table):
 
 class Diabetes(Table):
     """442 patients, 10 measurements; the target is the progression of the disease after one year, 25 to 346."""
+
+    imports = ("sklearn.datasets",)
 
     def load(self) -> Loaded:
         from sklearn.datasets import load_diabetes
@@ -139,6 +143,8 @@ class Diabetes(Table):
 
 class BreastCancer(Table):
     """569 tumours, 30 measurements of cell nuclei (Wisconsin); label 0 is benign, 1 malignant."""
+
+    imports = ("sklearn.datasets",)
 
     def load(self) -> Loaded:
         from sklearn.datasets import load_breast_cancer

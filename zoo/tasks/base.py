@@ -93,6 +93,7 @@ class Task(LightningModule):
         self.means = {stage: Means() for stage in ("train", "val", "test")}
         self.num_samples = 0  # in the newest training batch, in this process
         self.num_samples_everywhere = 0  # the same over all processes
+        self.counted = True  # whether the newest training batch is in the means
         self.wishes: Sequence[float] = ()  # of callbacks: summed over the processes within the step
 
     @abstractmethod
@@ -136,7 +137,7 @@ class Task(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         losses = self.losses(batch)
         loss = losses["loss"]
-        self.latest = {name: value.detach() for name, value in losses.items()}
+        self.latest, self.counted = {name: value.detach() for name, value in losses.items()}, False
         self.num_samples = self.num_samples_everywhere = len(batch.inputs[0])
         if self.trainer.world_size > 1:
             if self.num_samples == 0:  # fewer samples left than processes: nothing to learn here, but all must step
@@ -147,7 +148,13 @@ class Task(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Not in training_step, which an optimizer with a line search calls several times a batch.
-        self.means["train"].add(self.latest, self.num_samples)
+        self.count()
+
+    def count(self) -> None:
+        """Takes the newest training batch into the means, once; a callback that saves them comes before this task."""
+        if not self.counted:
+            self.means["train"].add(self.latest, self.num_samples)
+            self.counted = True
 
     def _share(self) -> float:
         """Weight of this process's mean loss, so that the average over processes is the mean over the global batch.
@@ -169,7 +176,7 @@ class Task(LightningModule):
         return dict(zip(self.latest, (totals / self.num_samples_everywhere).tolist(), strict=True))
 
     def on_train_epoch_end(self) -> None:
-        self.log_dict({f"train/{name}": value for name, value in self.train_means().items()}, logger=False)
+        self._log("train", self.train_means())
 
     def train_means(self) -> dict[str, float]:
         """Means over the epoch so far; every process must call it."""
@@ -206,7 +213,12 @@ class Task(LightningModule):
     def finish(self, stage: str) -> None:
         """Logs the metrics of a whole pass."""
         metrics = self.means[stage].compute() | self.whole_set_metrics(stage)
-        self.log_dict({f"{stage}/{name}": float(value) for name, value in metrics.items()}, logger=False)
+        self._log(stage, metrics)
+
+    def _log(self, stage: str, metrics: dict[str, float]) -> None:
+        # As tensors: Lightning would round numbers to float32.
+        exact = {f"{stage}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()}
+        self.log_dict(exact, logger=False)
 
     def whole_set_metrics(self, stage: str) -> dict[str, float]:
         """Metrics that are no mean over samples, such as F1; torchmetrics brings them together over processes."""

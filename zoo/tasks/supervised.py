@@ -174,7 +174,8 @@ class Classification(Supervised):
 
     def judge(self, outputs: Tensor, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
         right = self.predict(scores.detach()) == targets
-        return {"loss": self.compare(outputs, targets), "accuracy": right.float().mean()}
+        at_least = torch.promote_types(outputs.dtype, torch.float32)  # float64 where the run is
+        return {"loss": self.compare(outputs, targets), "accuracy": right.to(at_least).mean()}
 
     def for_metrics(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         # Answers, not probabilities: a sigmoid that rounds to 0.5 must not make another class of the same score.
@@ -245,6 +246,11 @@ class Regression(Supervised):
         self.compare = choose(REGRESSION_LOSSES, loss)
         if loss == "huber":
             self.compare = partial(supervised.huber, delta=delta)
+
+    def start(self, stage: str) -> None:
+        super().start(stage)
+        if self.dtype == torch.float64:  # torchmetrics sums in float32 unless it is told, whatever the run is in
+            self.collection(stage).set_dtype(torch.float64)
 
     def whole_set_metrics(self, stage: str) -> dict[str, float]:
         """mse and mae in the targets' own units and r2, each a mean over the K columns.

@@ -1,0 +1,75 @@
+"""A run that is killed and resumed ends like one that was let be: tests/drivers/kills.py, as its user types it.
+
+The driver forks its runs, so here it is a process of its own: a fork of a process that has used torch would hang.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DRIVER = ROOT / "tests" / "drivers" / "kills.py"
+OF_THE_WEIGHTS = ["weights", "weights_and_loops", "no_rng", "no_sampler", "no_optimizer", "no_schedule"]
+OF_WHAT_IS_SHOWN = ["no_callbacks", "no_process_state", "no_curves"]
+
+
+def start(*arguments):
+    command = [sys.executable, str(DRIVER), *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ended(process, limit=240):
+    """(exit status, figures by variant, all that it said)."""
+    try:
+        said, _ = process.communicate(timeout=limit)
+    finally:
+        process.kill()
+    last = said.splitlines()[-1]
+    return process.returncode, json.loads(last)["variants"] if last.startswith("{") else {}, said
+
+
+def test_killed_runs_end_like_one_that_was_let_be_and_weights_alone_do_not():
+    short = "settings=trainer.max_epochs=2 logger=csv"
+    exact, robbed = start("kills=4", "damage=1", short), start("kills=1", "mutation=weights", short)
+    status, figures, said = ended(exact)
+    assert status == 0, said
+    plain = figures["plain"]
+    assert (plain["runs"], plain["equal"], plain["kills"], plain["resumed above 0"]) == (5, 5, 5, 5)
+    assert plain["kills in a write"] == 1
+    status, figures, said = ended(robbed)
+    assert (status, figures["plain"]["equal"], figures["plain"]["weights differ"]) == (1, 0, 1), said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("model", ["mlp", "lenet5"])
+def test_fifty_of_fifty_killed_runs_are_equal(model):
+    status, figures, said = ended(start(f"model={model}", "kills=50"), limit=900)
+    assert status == 0, said
+    plain = figures["plain"]
+    assert plain["runs"] == plain["equal"] == 55, "50, and 5 with a damaged checkpoint"
+    assert plain["first kills after a checkpoint"] >= 40
+    assert plain["first kills in a write"] >= 10
+    assert plain["resumed above 0"] >= 40
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_part_of_a_run_goes_on_exactly():
+    status, figures, said = ended(start("kills=5", "variants=all", "damage=1"), limit=900)
+    assert status == 0, said
+    assert len(figures) == 13
+    assert all(result["equal"] == result["runs"] == 6 for result in figures.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", OF_THE_WEIGHTS + OF_WHAT_IS_SHOWN)
+def test_a_part_that_is_not_restored_is_noticed(mutation):
+    status, figures, said = ended(start("kills=2", f"mutation={mutation}", "settings=trainer.max_epochs=3"))
+    assert status == 1, said
+    assert figures["plain"]["equal"] == 0, said
+    if mutation in OF_THE_WEIGHTS:
+        assert figures["plain"]["weights differ"] == 2, said

@@ -1,0 +1,121 @@
+"""Several processes make the run that one would have made, and a lost one costs only the time since it was saved.
+
+Each run is a command as a user types it; a fork of a threaded runner would hang. tests/drivers has the long versions.
+"""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DRIVERS = ROOT / "tests" / "drivers"
+
+
+def driver(name):
+    spec = importlib.util.spec_from_file_location(name, DRIVERS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+processes, lost_rank = driver("processes"), driver("lost_rank")
+# 1,258 samples to learn from: 14 batches, the last of 10. 269 and 270 to look at: the last batch of 67 has 1 or 2.
+SETTINGS = ["model=mlp", "data.batch_size=96", "data.eval_batch_size=67", "trainer.max_epochs=2", "augment=shift",
+            "trainer.precision=64-true", "checkpoint_every=10"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The same run by one, two and three processes; folders 1, 2 and 3 beside what was recorded."""
+    folder = tmp_path_factory.mktemp("processes")
+    return folder, {number: processes.train(folder / str(number), number, *SETTINGS) for number in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_several_processes_make_the_run_of_one(runs, number):
+    """Same samples and pixels, losses, weights and metrics, where neither batches nor parts divide evenly."""
+    row = processes.compare(runs[1][1], runs[1][number])
+    assert processes.holds(row, "64-true", 1e-9), row
+    assert (row["steps"], row["world_sizes"], row["dtypes"]) == (28, [1, number], ["torch.float64"])
+    assert row["smallest_shares"] == {2: [5, 5], 3: [4, 3, 3]}[number]
+    assert runs[1][number]["metrics.json"]["samples_seen"] == 2 * 1258
+
+
+def test_they_leave_what_one_leaves(runs):
+    """One folder, one event file, each message once."""
+    folder, found = runs
+    assert len(list((folder / "3").glob("*tfevents*"))) == 1
+    assert found[3]["out"].count("Run folder:") == 1
+    assert {p.name for p in (folder / "3" / "checkpoints").iterdir()} == {
+        p.name for p in (folder / "1" / "checkpoints").iterdir()
+    }
+
+
+def test_a_lost_process_is_made_up_for(runs, tmp_path):
+    """The run begins again from the newest checkpoint, once, and ends with the bits it would have had."""
+    drawn = {"rank": 1, "iteration": 17, "where": "on_after_backward"}
+    alone = lost_rank.result_of(runs[0], "2")
+    arguments = [*SETTINGS, "trainer.devices=2", "trainer.log_every_n_steps=1"]
+    row = lost_rank.with_restarts(tmp_path, drawn, alone, 10, 100, arguments)
+    assert row["holds"], row
+    assert row["resumed_from_iteration"] == 10
+
+
+def test_what_is_compared_can_fail():
+    """The drivers see what they are there to see."""
+    assert processes.apart([1.0, {"a": 2.0}], [1.0, {"a": 2.5}]) == 0.25
+    assert processes.apart({"a": 1.0}, {}) == processes.apart([1.0], []) == processes.apart(1.0, None) == float("inf")
+    assert processes.apart(1.0, float("nan")) == float("inf")
+    assert not lost_rank.same({"a": [1, 2]}, {"a": [1, 3]})
+    assert lost_rank.expected_start({"iteration": 20, "where": "on_train_batch_end"}, 10) == 10
+    assert lost_rank.expected_start({"iteration": 21, "where": "on_train_batch_end"}, 10) == 20
+
+
+def execute(name, folder, *arguments, limit=1500):
+    command = [sys.executable, str(DRIVERS / f"{name}.py"), *arguments, f"folder={folder}"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    return json.loads(ended.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("model", ["mlp", "lenet5"])
+def test_150_steps_are_those_of_one_process(tmp_path, model):
+    rows = execute("processes", tmp_path, f"model={model}")["rows"]
+    assert len(rows) == 8
+    assert min(row["steps"] for row in rows) >= 150
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "optimizer=adamw precision=64-true steps=28 also=data=diabetes",  # mse, mae and r2 of uneven shares
+        "optimizer=sgd precision=64-true steps=8 batch_size=419",  # a last batch of one sample
+        "model=lenet5 optimizer=sgd precision=64-true steps=28 augment=shift",
+        "dropout=0.3 optimizer=adamw precision=32-true steps=28 processes=2,3",  # the same bits twice
+    ],
+)
+def test_uneven_shares_augmentation_and_dropout(tmp_path, arguments):
+    execute("processes", tmp_path, *arguments.split())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("number", [2, 3])
+def test_ten_of_ten_lost_processes_cost_nothing(tmp_path, number):
+    found = execute("lost_rank", tmp_path, f"processes={number}")
+    assert (found["restart"], found["stop"]) == ("10 of 10", "10 of 10")
+
+
+def test_the_drivers_say_how_they_are_called():
+    for module in (processes, lost_rank):
+        name = Path(module.__file__).name
+        assert re.search(rf"^python tests/drivers/{name} ", module.__doc__, re.MULTILINE)
