@@ -8,7 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from zoo.commandline import BAD_INPUT, INTERRUPTED, LOST_RANK, SAVED, guarded, prepare, register_resolvers
-from zoo.launch import first_to_say, together
+from zoo.launch import together
+from zoo.peers import first_to_say
 from zoo.resume import placed
 from zoo.run import start
 from zoo.sweep import is_sweep, sweep

@@ -60,7 +60,7 @@ def test_a_lost_process_is_made_up_for(runs, tmp_path):
     """The run begins again from the newest checkpoint, once, and ends with the bits it would have had."""
     drawn = {"rank": 1, "iteration": 17, "where": "on_after_backward"}
     alone = lost_rank.result_of(runs[0], "2")
-    arguments = [*SETTINGS, "trainer.devices=2", "trainer.log_every_n_steps=1"]
+    arguments = [*SETTINGS, "trainer=ddp", "trainer.devices=2"]
     row = lost_rank.with_restarts(tmp_path, drawn, alone, 10, 100, arguments)
     assert row["holds"], row
     assert row["resumed_from_iteration"] == 10

@@ -96,10 +96,10 @@ STAGES = {  # and the iteration from which the run goes on
 
 
 def everywhere():
-    """Each stage with SIGTERM; the other signals at three of them, and at all of them where there is time."""
+    """Each stage with SIGTERM; the other signals at two of them, and at all of them where there is time."""
     for stage in STAGES:
         for number in STATUS:
-            quick = number == signal.SIGTERM or stage in ("data", "a batch", "test")
+            quick = number == signal.SIGTERM or stage in ("data", "a batch")
             yield pytest.param(stage, number, id=f"{stage}, {number.name}", marks=[] if quick else pytest.mark.slow)
 
 
@@ -204,13 +204,10 @@ def go_on(line, cwd):
 
 @pytest.mark.parametrize(
     "number",
-    [
-        signal.SIGTERM,
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
-    ],
+    STATUS,
     ids=lambda number: number.name,
 )
+@pytest.mark.slow
 def test_in_a_process_of_its_own(number, tmp_path):
     folder = tmp_path / "it's a run"
     typed = ("trainer.max_epochs=100000", "checkpoint_every=7", "logger=none", f"run_dir={folder}")

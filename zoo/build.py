@@ -20,7 +20,7 @@ from zoo.checkpoint import check_resume, check_run, find_resume, load_pretrained
 from zoo.commandline import CONFIGS, options
 from zoo.errors import UserError
 from zoo.instantiate import deepest, make, named
-from zoo.launch import first_process_first, join, place, started_by_others
+from zoo.peers import first_process_first, join, place, started_by_others
 from zoo.scratch.layers import from_scratch
 from zoo.session import Run
 from zoo.settings import FACTS, check_class_weights, check_pair, check_settings, choice, misfit, settle_task
@@ -41,6 +41,8 @@ def build(cfg: DictConfig) -> Run:
     started = time.monotonic()
     if started_by_others():
         take_places(cfg)
+    else:
+        cfg.trainer.pop("num_nodes", None)  # of a run that torchrun or srun had spread: nobody else would come
     names = cfg.pop("trusted", [])
     check_settings(cfg)
     set_threads(cfg)

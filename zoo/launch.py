@@ -12,22 +12,19 @@ import logging
 import logging.config
 import multiprocessing
 import os
-import queue
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError
+from zoo.peers import agreed, begin_job, first_to_say, place, started_by_others
 from zoo.signals import LISTENER, SIGNALS, Stop
 
 LOST_RANK = 3
@@ -36,27 +33,6 @@ PER_CORE = 4  # processes on a CPU core; more only wait for each other
 LOST = 13  # how a process ends whose neighbour was lost; only the launcher sees it
 Job = Callable[[dict[str, Any]], int]
 has_run = False  # a fork after torch has used its threads would hang
-num_jobs = 0  # runs that this process has begun
-SHARED: dict[str, Any] = {}  # the store of this process, once it is reached
-
-
-def started_by_others() -> bool:
-    """Whether torchrun or srun started this process, with others beside it; srun's names are turned into torch's."""
-    env = os.environ
-    if "RANK" not in env and int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in env:
-        env["RANK"], env["WORLD_SIZE"] = env["SLURM_PROCID"], env["SLURM_STEP_NUM_TASKS"]
-        env["LOCAL_RANK"] = env["SLURM_LOCALID"]
-        env["LOCAL_WORLD_SIZE"] = env["SLURM_STEP_TASKS_PER_NODE"].split("(")[0].split(",")[0]
-        nodes = env.get("SLURM_STEP_NODELIST", "localhost")
-        names = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=False)
-        env.setdefault("MASTER_ADDR", (names.stdout.split() or [nodes])[0])
-        env.setdefault("MASTER_PORT", str(20_000 + int(env["SLURM_JOB_ID"]) % 20_000))
-    return "RANK" in env and int(env.get("WORLD_SIZE", 1)) > 1
-
-
-def place() -> tuple[int, int]:
-    """(rank, number of processes) of this process."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def processes(config: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +51,7 @@ def processes(config: dict[str, Any]) -> dict[str, Any]:
 
 def together(arguments: Sequence[str]) -> list[str]:
     """The command line of one of several processes that others have started: one run folder, one log for all."""
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else each lost connection brings a page of its frames
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # else each lost connection brings a page of its frames
     if not started_by_others():
         return list(arguments)
     arguments = list(arguments)
@@ -86,111 +62,6 @@ def together(arguments: Sequence[str]) -> list[str]:
         own = f"outputs/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}_ddp"
         arguments.append(f"run_dir={f'outputs/slurm_{job}' if job else agreed('run_dir', own, timeout)}")
     return arguments if place()[0] == 0 else [*arguments, "hydra/job_logging=none"]
-
-
-def restarts() -> int:
-    """How often torch's agent has started this process again."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
-
-
-def store(timeout: float) -> Any:
-    """The key-value store that the processes of this run share.
-
-    Raises:
-        UserError: it cannot be reached.
-    """
-    from torch.distributed import TCPStore
-
-    if SHARED:
-        return SHARED["store"]
-    rank, world_size = place()
-    address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
-    serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def connect() -> None:
-        limit = timedelta(seconds=timeout)
-        try:
-            found.put(TCPStore(address, int(port), world_size, serves, limit, wait_for_workers=False))
-        except Exception as error:
-            found.put(error)
-
-    try:
-        # In a thread: torch would wait forever for another program that listens there and says nothing.
-        threading.Thread(target=connect, daemon=True).start()
-        answer = found.get(timeout=timeout + 5)
-        if isinstance(answer, Exception):
-            raise answer
-        SHARED["store"] = answer
-        return answer
-    except (RuntimeError, ValueError, queue.Empty) as error:  # torch's own network errors are RuntimeErrors
-        if "EADDRINUSE" in str(error) or "already in use" in str(error):
-            raise UserError(f"Port {port} is taken by another program; give another MASTER_PORT.") from error
-        raise UserError(
-            f"The first process cannot be reached at {address}:{port} within {timeout:g} seconds; check that it runs, "
-            "the address, and the firewall between."
-        ) from error
-
-
-def join(gpu: bool, timeout: float) -> None:
-    """Joins the other processes of the run. Lightning finds the group there and uses it."""
-    import torch
-    from torch.distributed import PrefixStore
-
-    rank, world_size = place()
-    if world_size == 1 or torch.distributed.is_initialized():
-        return
-    if gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # Addresses of an attempt that failed stay in the store; a name of its own keeps each attempt from meeting them.
-    shared = PrefixStore(f"attempt_{restarts()}", store(timeout))
-    try:
-        torch.distributed.init_process_group(
-            "nccl" if gpu else "gloo",
-            store=shared,
-            rank=rank,
-            world_size=world_size,
-            timeout=timedelta(seconds=timeout if not gpu else max(timeout, 600)),
-        )
-    except RuntimeError as error:
-        raise UserError(
-            f"Not all {world_size} processes came within {timeout:g} seconds: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def agreed(key: str, value: str, timeout: float) -> str:
-    """`value` as the first process has it, the same in all processes and after each restart."""
-    rank, _ = place()
-    shared = store(timeout)
-    if rank == 0 and not shared.check([key]):
-        shared.set(key, value)
-    return str(shared.get(key).decode())
-
-
-def met(name: str, seconds: float) -> int:
-    """Waits until every process has called this with `name`, for `seconds` at most; returns how many came before.
-
-    Raises:
-        UserError or RuntimeError: the others are gone.
-    """
-    shared, key = store(max(seconds, 5)), f"{name}_{restarts()}_{num_jobs}"
-    before = int(shared.add(key, 1)) - 1
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and int(shared.add(key, 0)) < place()[1]:
-        time.sleep(0.02)
-    return before
-
-
-def first_to_say() -> bool:
-    """Whether this process is the one to tell the user of an error that the others may have met as well."""
-    if not started_by_others():
-        return True
-    reached = bool(SHARED)
-    serves = place()[0] == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    try:
-        return met("said", 3 if serves else 0) == 0  # who serves the others stays until they have asked
-    except (RuntimeError, UserError):
-        return not reached  # else the first process has ended, with a word of its own
 
 
 def joined(job: Job, config: dict[str, Any]) -> int:
@@ -204,20 +75,6 @@ def joined(job: Job, config: dict[str, Any]) -> int:
         if first_to_say():
             print(f"Error: process {place()[0]} has lost the others.", file=sys.stderr)
         return LOST_RANK
-
-
-@contextmanager
-def first_process_first() -> Iterator[None]:
-    """One process of each machine goes before the others, to download or unpack what all of them need."""
-    import torch
-
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
-    if several and not first:
-        torch.distributed.barrier()
-    yield
-    if several and first:
-        torch.distributed.barrier()
 
 
 def end_with_parent() -> None:
@@ -239,8 +96,6 @@ def worker(job: Job, config: dict[str, Any], folder: str, log_settings: dict[str
     try:
         status = job(config)
     except Stop as stop:
-        if stop.number == signal.SIGTERM and not was_asked(Path(folder)):
-            sys.exit(LOST)  # the launcher ends what is left of a run; a status would wait for it to be read
         status = stop.status
     except UserError as error:
         (Path(folder) / os.environ["RANK"]).write_text(str(error), encoding="utf-8")
@@ -252,14 +107,17 @@ def worker(job: Job, config: dict[str, Any], folder: str, log_settings: dict[str
         if LISTENER.asked is None:  # the news is here before it is with the launcher, which names whom it sees first
             time.sleep(5)
         sys.exit(LOST)
-    obey()  # torch waits here until all have ended
+    if LISTENER.asked == signal.SIGTERM and not LISTENER.agreed and not was_asked(Path(folder)):
+        sys.exit(LOST)  # the launcher ends what is left of a run; a status would wait here until it is read
+    obey()
     return status
 
 
 def obey() -> None:
     """Lets the launcher end this process, which has nothing left to save."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
 
 
 def was_asked(folder: Path) -> bool:
@@ -299,8 +157,9 @@ def launch(
         log_settings: for logging.config, where a process does not inherit what this one has set up.
         classes: what the configuration calls, by dotted name; see `preload`.
     """
-    global has_run, num_jobs
-    settings, num_jobs = settings or {}, num_jobs + 1
+    global has_run
+    settings = settings or {}
+    begin_job()
     num_nodes = settings.get("num_nodes", 1)
     if started_by_others() or (num_processes <= 1 and num_nodes <= 1 and not settings.get("max_restarts")):
         has_run = True

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from zoo.commandline import CONFIGS, FINISHED, LOST_RANK, prepare, register_resolvers
 from zoo.errors import UserError
-from zoo.launch import launch, met, place, processes, restarts, started_by_others
+from zoo.launch import launch, processes
+from zoo.peers import met, place, restarts, started_by_others
 from zoo.provenance import targets
 from zoo.report import closing_lines, table, write_metrics, write_text
 from zoo.resume import (

@@ -35,12 +35,14 @@ class Listener:
         asked: the signal that asked the run to stop, or None.
         patient: somebody looks at `asked` after every batch and raises `Stop` when the run is saved.
         stubborn: a second Ctrl-C changes nothing. So it is in a process that others wait for while it saves.
+        agreed: all processes stop at the same place, and what they have is saved.
     """
 
     def __init__(self) -> None:
         self.asked: int | None = None
         self.patient = False
         self.stubborn = False
+        self.agreed = False
         self.before: dict[int, Any] = {}
 
     def listen(self) -> None:

@@ -14,8 +14,8 @@ from zoo.callbacks.exact_resume import ProcessState
 from zoo.callbacks.panels import Panels
 from zoo.errors import UserError
 from zoo.instantiate import make
-from zoo.launch import place
 from zoo.loop import use_lean_loop
+from zoo.peers import place
 
 
 def quiet_libraries() -> None:

@@ -247,7 +247,7 @@ class Runs:
         found = [] if status else compared(self.whole, run, self.folder / "differences.json")
         self.counts["runs"] += 1
         self.counts["equal"] += not found and not problems
-        self.counts["weights differ"] += any("state_dict" in text for text in found)
+        self.counts["weights differ"] += any(text.startswith("last.ckpt: state_dict") for text in found)
         self.counts["killed more than once"] += attempt > 1
         if problems or found:
             where = f"{first.what}, iteration {first.iteration}, byte {first.byte}"

@@ -31,7 +31,7 @@ from lightning.pytorch import Callback
 
 from zoo.callbacks.curves import iterations_done
 from zoo.commandline import guarded, script_arguments
-from zoo.launch import place, restarts
+from zoo.peers import place, restarts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = {

@@ -33,7 +33,7 @@ def unequal(a: Any, b: Any, where: str) -> Iterator[str]:
     elif isinstance(a, dict) and isinstance(b, dict):
         if list(a) != list(b):
             yield f"{where} has the keys {sorted(map(str, a.keys() ^ b.keys())) or 'in another order'} in one alone"
-        for key in a.keys() & b.keys():
+        for key in (key for key in a if key in b):
             yield from unequal(a[key], b[key], f"{where}.{key}" if where else str(key))
     elif isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         if len(a) != len(b):
@@ -64,6 +64,7 @@ def without(folder: Path, value: Any) -> Any:
 
 def checkpoint(path: Path, folder: Path) -> dict[str, Any]:
     found = torch.load(path, map_location="cpu", weights_only=True)
+    found = {"state_dict": found.pop("state_dict"), **found}  # the weights are told of first
     return without(folder, {key: value for key, value in found.items() if key not in OWN_OF_A_CHECKPOINT})
 
 

@@ -217,6 +217,7 @@ class RunCheckpoint(Checkpoint):
         self.is_due = False
         self.write(trainer)
         if self.stop is not None:
+            LISTENER.agreed = True
             raise Stop(self.stop)
 
     def write(self, trainer: Trainer) -> None:
@@ -260,6 +261,7 @@ class RunCheckpoint(Checkpoint):
         LISTENER.patient = False
         asked = next((asked for asked in of_all_processes(LISTENER.asked) if asked), None)
         if asked is not None:
+            LISTENER.agreed = True
             raise Stop(asked)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

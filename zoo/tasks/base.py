@@ -133,6 +133,7 @@ class Task(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.means["train"].reset()
+        self.start("val")  # what was seen after an older epoch is not shown as this one's
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         losses = self.losses(batch)
