@@ -159,7 +159,8 @@ def test_a_command_of_a_yaml_header_runs(header, workplace, monkeypatch):
             configure(*words, run_dir=workplace / "composed")  # runs in tests/test_gpu.py and tests/test_launch.py
             return
     if any(word.startswith("sweep=") for word in words):
-        words = [*typed(header, workplace), "debug=fast", f"run_dir={workplace / 'sweeps' / str(HEADERS.index(header))}"]
+        place = workplace / "sweeps" / str(HEADERS.index(header))
+        words = [*typed(header, workplace), "debug=fast", f"run_dir={place}"]
         words += ["sweep.num_trials=2"] if "sweep=optuna" in words else []
         ended = subprocess.run(words, cwd=workplace, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stderr
