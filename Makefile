@@ -1,4 +1,4 @@
-.PHONY: help train test test-full docs lint tensorboard benchmark reproduce
+.PHONY: help train test test-full prove docs lint tensorboard benchmark reproduce
 
 help:            ## what there is
 	@grep -E '^[a-z-]+: *##|^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -11,6 +11,12 @@ test:            ## the quick tests
 
 test-full:       ## all tests that need no GPU, the slow ones and the documents too
 	pytest -m "not gpu"
+
+prove:           ## 50 kills a model, several processes against one, lost processes, data larger than memory
+	for model in mlp lenet5; do python tests/drivers/kills.py model=$$model kills=50 || exit 1; done
+	for model in mlp lenet5; do python tests/drivers/processes.py model=$$model || exit 1; done
+	python tests/drivers/lost_rank.py tries=10
+	python tests/drivers/shards_memory.py
 
 docs:            ## runs every command of the README and the notebooks
 	pytest -m docs

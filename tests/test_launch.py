@@ -96,6 +96,7 @@ def assert_one_run(folder, root, world_size=2):
     assert (found["status"], found["world_size"], found["iteration"]) == ("finished", world_size, 26)
 
 
+@pytest.mark.slow
 def test_deterministic_runs_of_two_processes_have_the_same_bits(tmp_path):
     """By fork and by spawn, with dropout; started at once, to save time."""
     typed = [*TRAIN, *QUICK, "trainer.devices=2", "model.dropout=0.3", "deterministic=true"]

@@ -239,6 +239,7 @@ def test_hparams_has_a_row_for_every_cell(ran):
     assert seeds == {0: 0, 2: 1}
 
 
+@pytest.mark.slow
 def test_cells_side_by_side_give_what_they_give_one_by_one(ran, tmp_path):
     status, out, err = sweep(*QUICK, "sweep.space={seed:[0,1]}", "sweep.jobs=2", "run_dir=two", cwd=tmp_path)
     assert (status, states(tmp_path / "two")) == (0, ["finished", "finished"]), err
@@ -294,6 +295,7 @@ def test_an_interrupted_sweep_goes_on_with_what_is_left(number, expected, tmp_pa
     assert "Cell 0 (" not in out
 
 
+@pytest.mark.slow
 @optuna_installed
 def test_optuna_prunes_and_goes_on_with_the_same_trials(tmp_path):
     space = "sweep.space={optimizer.lr:{low:1e-6,high:0.1,log:true},model.hidden_features:{choices:[[],[8]]}}"

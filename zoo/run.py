@@ -195,6 +195,7 @@ def build_and_run(cfg: DictConfig) -> int:
     status, stop = "failed", None
     try:
         built.fit()
+        built.take_best()
         if config.get("test", True):
             built.test()
         status = "finished"

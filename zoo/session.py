@@ -32,7 +32,7 @@ def peak_memory_mb() -> float:
 
 @dataclass
 class Run:
-    """Everything a run consists of. `fit`, then `test`, then `metrics`."""
+    """Everything a run consists of. `fit`, `take_best`, `test`, then `metrics`."""
 
     config: dict[str, Any]
     data: LightningDataModule
@@ -50,10 +50,8 @@ class Run:
         self._call(self.trainer.fit, self.task, self.data, ckpt_path=self.resume, weights_only=True)
         self._collect()
 
-    def test(self) -> None:
-        """Tests the best checkpoint, or the last where nothing chose a best one."""
-        if "test" not in self.data.prepare().parts:
-            return
+    def take_best(self) -> None:
+        """Takes weights and metrics of the best checkpoint, or of the last where nothing chose a best one."""
         if self.checkpoint is not None:
             self.trainer.strategy.barrier("checkpoints written")
             found = [self.checkpoint.best] if self.checkpoint.best_epoch is not None else []
@@ -61,7 +59,12 @@ class Run:
             if path is not None:
                 best = read(path)
                 self.task.load_state_dict(best["state_dict"])
-                self.results |= best["metrics"]  # training and validation of the epoch that is tested
+                self.results |= best["metrics"]  # training and validation of that epoch
+
+    def test(self) -> None:
+        """Tests the weights at hand; see `take_best`."""
+        if "test" not in self.data.prepare().parts:
+            return
         self._call(self.trainer.test, self.task, self.data, verbose=False)
         self._collect("test/")
 

@@ -68,6 +68,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, photos, call_script):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_as_a_new_user_types_it(tmp_path, photos, type_script):
     ran = type_script("shard", "data=image_folder", "root=photos/", "out=my shards", cwd=tmp_path)
     assert ran.status == 0, ran.err
