@@ -176,22 +176,29 @@ def test_two_machines_make_one_run(tmp_path):
 
 @pytest.mark.slow
 def test_who_cannot_be_reached_is_one_line(tmp_path):
-    """A port that is taken, a first process that never comes, and a machine that never comes."""
+    """A port that is taken, a first process that never comes, a machine and a second process that never come."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         short = [*TRAIN, *QUICK, "launcher.timeout=5"]
         names = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1])}
-        nobody = {**names, "MASTER_PORT": str(free_port())}
+        nobody, lonely = ({**names, "MASTER_PORT": str(free_port())} for _ in range(2))
         alone = [*short, "launcher.num_nodes=2", f"launcher.rendezvous=localhost:{free_port()}", "run_dir=alone"]
         processes = [
             begin(tmp_path, *short, "run_dir=taken", RANK="0", LOCAL_RANK="0", **names),
             begin(tmp_path, *short, "run_dir=taken", RANK="1", LOCAL_RANK="1", **names),
             begin(tmp_path, *short, "run_dir=nobody", RANK="1", LOCAL_RANK="1", **nobody),
             begin(tmp_path, *alone),
+            begin(tmp_path, *short, "run_dir=first", RANK="0", LOCAL_RANK="0", **lonely),
         ]
         found = ended(*processes)
-    telling = ("is taken by another program", "cannot be reached", "cannot be reached", "2 machines did not meet")
+    telling = (
+        "is taken by another program",
+        "cannot be reached",
+        "cannot be reached",
+        "2 machines did not meet",
+        "Only 1 of 2",
+    )
     for (status, _, err), words in zip(found, telling, strict=True):
         assert status == 2, err
         assert words in err

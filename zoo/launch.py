@@ -93,6 +93,8 @@ def worker(job: Job, config: dict[str, Any], folder: str, log_settings: dict[str
     LISTENER.listen()
     if log_settings and not logging.getLogger().handlers:  # a process that was not forked
         logging.config.dictConfig(log_settings)
+    if any(path.name.isdigit() for path in Path(folder).iterdir()):
+        sys.exit(BAD_INPUT)  # what a user has to mend is not mended by a new beginning
     try:
         status = job(config)
     except Stop as stop:
@@ -132,7 +134,7 @@ def was_asked(folder: Path) -> bool:
 def is_about_a_lost_process(error: BaseException) -> bool:
     from torch.distributed import DistError
 
-    words = ("gloo", "Connection closed by peer", "Connection reset", "NCCL", "Broken pipe", "store", "Socket")
+    words = ("gloo", "Connection closed by peer", "Connection reset", "NCCL", "Broken pipe", "TCPStore", "Socket")
     return isinstance(error, DistError) or any(word in str(error) for word in words)
 
 

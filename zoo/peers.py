@@ -15,6 +15,7 @@ from typing import Any
 
 from zoo.errors import UserError
 
+PATIENCE = 1800  # seconds that one process waits for another that is busy
 SHARED: dict[str, Any] = {}  # the store of this process, once it is reached
 num_jobs = 0  # runs that this process has begun
 
@@ -100,18 +101,18 @@ def join(gpu: bool, timeout: float) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # Addresses of an attempt that failed stay in the store; a name of its own keeps each attempt from meeting them.
     shared = PrefixStore(f"attempt_{restarts()}", store(timeout))
-    try:
-        torch.distributed.init_process_group(
-            "nccl" if gpu else "gloo",
-            store=shared,
-            rank=rank,
-            world_size=world_size,
-            timeout=timedelta(seconds=timeout if not gpu else max(timeout, 600)),
-        )
-    except RuntimeError as error:
-        raise UserError(
-            f"Not all {world_size} processes came within {timeout:g} seconds: {str(error).splitlines()[0]}"
-        ) from error
+    shared.add("here", 1)
+    deadline = time.monotonic() + timeout
+    while shared.add("here", 0) < world_size:
+        if time.monotonic() > deadline:
+            here = shared.add("here", 0)
+            raise UserError(f"Only {here} of {world_size} processes came within launcher.timeout={timeout:g} seconds.")
+        time.sleep(0.01)
+    # From here on a lost process is seen at once; a slow one, that downloads or writes, is waited for.
+    patience = timedelta(seconds=max(timeout, PATIENCE))
+    torch.distributed.init_process_group(
+        "nccl" if gpu else "gloo", store=shared, rank=rank, world_size=world_size, timeout=patience
+    )
 
 
 def agreed(key: str, value: str, timeout: float) -> str:
