@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "provenance": (set(), {"hydra", "omegaconf"}),
     "space": ({"commandline"}, {"hydra"}),
     "study": ({"space"}, {"optuna"}),
-    "cells": (set(), set()),
+    "cells": ({"peers"}, set()),
     "ranking": (set(), set()),
     # The trunk: what puts the rooms together.
     "settings": ({"commandline"}, {"omegaconf"}),
@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "predict": ({"checkpoint", "data", "batches"}, {"torch", "PIL"}),
     "session": ({"checkpoint", "callbacks"}, {"torch", "lightning"}),
     "sweep": (
-        {"ranking", "cells", "commandline", "launch", "resume", "space", "study", "provenance", "run"},
+        {"ranking", "cells", "commandline", "launch", "peers", "resume", "space", "study", "provenance", "run"},
         {"hydra", "omegaconf"},
     ),
     "run": (

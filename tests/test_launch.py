@@ -4,6 +4,7 @@ Each test is a subprocess: a fork of a threaded runner would hang.
 """
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -280,3 +281,20 @@ def test_a_slurm_job_that_runs_out_of_time_goes_on_by_itself(tmp_path, monkeypat
     assert metrics(run)["world_size"] == 2
     assert metrics(run)["resumed_from_iteration"] > 0
     assert same_bits(weights(run), weights(tmp_path / "whole"))
+
+
+def test_what_cannot_be_imported_is_said_later_in_one_line():
+    from zoo.launch import preload
+
+    preload(["zoo.models.nope.Net", "zoo.data.digits.Digits"])
+    assert gc.isenabled()
+
+
+def test_the_first_machine_of_a_list_is_asked_for_where_it_cannot_be_known(monkeypatch):
+    from zoo.errors import UserError
+    from zoo.peers import first_host
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert first_host("node7") == "node7"
+    with pytest.raises(UserError, match="set MASTER_ADDR"):
+        first_host("node[01-04]")

@@ -19,12 +19,13 @@ import torch
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from zoo.build import build
 from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.callbacks.curves import iterations_done
-from zoo.checkpoint import find_resume, load_model, read
+from zoo.checkpoint import check_resume, find_resume, load_model, read
 from zoo.errors import UserError
 from zoo.resume import command, newest_unfinished
-from zoo.run import configure, run
+from zoo.run import configure, run, unfinish
 from zoo.signals import LISTENER
 
 ROOT = Path(__file__).parent.parent
@@ -826,3 +827,35 @@ def test_a_server_that_is_watching_shows_no_point_twice(server, whole, tmp_path)
     go(f"resume={tmp_path}/run")
     assert until(lambda: "test/loss" in shown(ask, "run") and "test/loss" in shown(ask, "whole"))
     assert until(lambda: shown(ask, "run") == shown(ask, "whole"), 30), shown(ask, "run")
+
+
+def test_a_schedule_with_an_end_is_not_made_longer(tmp_path):
+    arguments = ["scheduler=one_cycle", "trainer.max_epochs=1", "logger=none"]
+    assert run(configure(*arguments, run_dir=tmp_path)) == 0
+    with pytest.raises(UserError, match="planned for 1 epochs and ends there"):
+        configure(f"resume={tmp_path}", "trainer.max_epochs=2")
+
+
+def test_other_classes_are_other_data(tmp_path):
+    """Two names swapped in a file that no fingerprint of samples sees would train on the wrong labels."""
+    assert run(configure("debug=fast", "logger=none", run_dir=tmp_path)) == 0
+    built = build(configure("logger=none", run_dir=tmp_path / "other"))
+    path, checkpoint, _ = find_resume(str(tmp_path))
+    loaded = built.data.prepare()
+    assert check_resume(path, checkpoint, built.task, loaded.fingerprint, loaded.class_names) == 2
+    with pytest.raises(UserError, match="The data has changed"):
+        check_resume(path, checkpoint, built.task, loaded.fingerprint, loaded.class_names[::-1])
+
+
+def test_after_going_back_a_kill_does_not_bring_the_future_again(tmp_path):
+    arguments = ["trainer.max_epochs=3", "checkpoint_every=20", "logger=none"]
+    assert run(configure(*arguments, run_dir=tmp_path)) == 0
+    older = tmp_path / "checkpoints" / "epoch=1-step=20.ckpt"
+    assert build(configure(f"resume={older}")).resumed_from == 20  # and killed before it wrote anything
+    unfinish(tmp_path)
+    assert build(configure(f"resume={tmp_path}")).resumed_from == 20
+
+
+def test_run_is_one_process(tmp_path):
+    with pytest.raises(UserError, match=r"run\(\) is one process"):
+        run(configure("trainer.devices=2", run_dir=tmp_path))

@@ -20,7 +20,7 @@ from zoo.checkpoint import check_resume, check_run, find_resume, load_pretrained
 from zoo.commandline import CONFIGS, options
 from zoo.errors import UserError
 from zoo.instantiate import deepest, make, named
-from zoo.peers import first_process_first, join, place, started_by_others
+from zoo.peers import accelerator_for, cores, first_process_first, join, place, started_by_others
 from zoo.scratch.layers import from_scratch
 from zoo.session import Run
 from zoo.settings import FACTS, check_class_weights, check_pair, check_settings, choice, misfit, settle_task
@@ -28,6 +28,7 @@ from zoo.trainer import build_trainer, quiet_libraries
 
 log = logging.getLogger(__name__)
 
+ALL_THREADS = torch.get_num_threads()  # before any run has asked for another number
 GROUPS = ("model", "data", "task", "optimizer", "scheduler", "augment", "finetune", "trainer", "logger")
 
 
@@ -80,6 +81,7 @@ def take_places(cfg: DictConfig) -> None:
     world_size = place()[1]
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     cfg.trainer.devices, cfg.trainer.num_nodes = here, world_size // here
+    cfg.trainer.accelerator = accelerator_for(here, cfg.trainer.accelerator)
     if cfg.trainer.strategy == "auto":
         cfg.trainer.strategy = "ddp"
 
@@ -89,8 +91,8 @@ def set_threads(cfg: DictConfig) -> None:
     threads = cfg.trainer.get("num_threads")
     if not threads:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        shared = max(1, (os.cpu_count() or 1) // here)
-        threads = torch.get_num_threads() if here == 1 else int(os.environ.get("OMP_NUM_THREADS", shared))
+        asked, shared = os.environ.get("OMP_NUM_THREADS", ""), max(1, cores() // here)
+        threads = ALL_THREADS if here == 1 else int(asked) if asked.isdigit() else shared
     torch.set_num_threads(int(threads))
     cfg.trainer.num_threads = int(threads)
 
@@ -113,11 +115,14 @@ def go_on(run: Run, source: str) -> None:
     else:
         run.resume, checkpoint, notes = find_resume(source)
         run.notes += notes
-        run.resumed_from = check_resume(run.resume, checkpoint, run.task, run.data.prepare().fingerprint)
+        loaded = run.data.prepare()
+        run.resumed_from = check_resume(run.resume, checkpoint, run.task, loaded.fingerprint, loaded.class_names)
         run.results = dict(checkpoint.get("metrics", {}))
         run.seconds_before = checkpoint.get("seconds", 0.0)
         positions = checkpoint.get("curves") or {}
         if run.checkpoint is not None:
+            if place()[0] == 0:
+                run.checkpoint.go_back_to(run.resume)
             run.checkpoint.resumed_from, run.checkpoint.seconds_before = run.resume, run.seconds_before
             run.checkpoint.curves = dict(positions)
             run.notes += check_best(run.checkpoint, checkpoint)

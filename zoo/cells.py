@@ -18,16 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from zoo.peers import cores
+
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
-CAN_FORK = sys.platform == "linux"  # macOS forks, too, but its frameworks do not survive it
 
 # One asks Hydra for tracebacks; with the other a run asks SLURM to queue the job again, which the sweep does itself.
 NOT_A_CELLS = ("HYDRA_FULL_ERROR", "SLURM_JOB_ID")
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share_cores(jobs: int) -> int:

@@ -235,11 +235,13 @@ def newest_first(folder: Path) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def check_resume(path: Path, checkpoint: dict[str, Any], task: nn.Module, fingerprint: str) -> int:
+def check_resume(
+    path: Path, checkpoint: dict[str, Any], task: nn.Module, fingerprint: str, classes: Sequence[str]
+) -> int:
     """The iterations that the checkpoint has behind it. Raises UserError where this task cannot go on with it.
 
     Args:
-        fingerprint: of the data as it is now.
+        fingerprint, classes: of the data as it is now.
     """
     check_whole_state(path, checkpoint)
     states = (task.state_dict(), checkpoint["state_dict"])
@@ -250,7 +252,7 @@ def check_resume(path: Path, checkpoint: dict[str, Any], task: nn.Module, finger
             f"{path} is of another model ({differs[0]} differs, for instance); resume with the options that it was "
             "trained with, or start from its weights with pretrained=."
         )
-    if fingerprint != checkpoint.get("data_fingerprint", fingerprint):
+    if fingerprint != checkpoint.get("data_fingerprint", fingerprint) or list(classes) != checkpoint["classes"]:
         raise UserError(
             f"The data has changed since {path} was written; bring back the data of that run, or start a new run from "
             f"its weights with pretrained={path}."

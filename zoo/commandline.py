@@ -19,7 +19,8 @@ from zoo.errors import UserError, suggest
 from zoo.signals import Stop
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
+# The user's wish; what `guarded` sets for Hydra is inherited by the processes that it starts, and is none.
+TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1" and "ZOO_GUARDED" not in os.environ
 FINISHED, BUG, BAD_INPUT, LOST_RANK, SAVED, INTERRUPTED = 0, 1, 2, 3, 75, 130
 
 # Hydra's options, and whether a value follows.
@@ -199,6 +200,8 @@ def guarded(command: Callable[[], Any], speaks: Callable[[], bool] = lambda: Tru
     """
     from hydra.errors import HydraException
 
+    if not TRACEBACK_WANTED:
+        os.environ["ZOO_GUARDED"] = "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then passes errors on instead of printing them itself
     try:
         status = command()

@@ -1,4 +1,4 @@
-"""The only place that starts processes: one, several on this machine, or those that torchrun or SLURM have started.
+"""Starts the processes of a run: one, several on this machine, or those that torchrun or SLURM have started.
 
 Where each of them runs is told by torch's own names, RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. A
 process that dies takes the others with it within seconds; with `launcher.max_restarts` all of them begin again from the
@@ -18,13 +18,14 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError
-from zoo.peers import agreed, begin_job, first_to_say, place, started_by_others
+from zoo.peers import CAN_FORK, accelerator_for, agreed, begin_job, cores, first_to_say, place, started_by_others
 from zoo.signals import LISTENER, SIGNALS, Stop
 
 LOST_RANK = 3
@@ -38,15 +39,12 @@ has_run = False  # a fork after torch has used its threads would hang
 def processes(config: dict[str, Any]) -> dict[str, Any]:
     """What `launch` needs to know of a configuration: how many processes on this machine, and of what kind."""
     trainer, settings = config["trainer"], dict(config.get("launcher") or {})
-    devices, gpu = trainer.get("devices", 1), trainer.get("accelerator") in ("gpu", "cuda")
+    number = trainer.get("devices", 1)
     if config.get("nothing_left"):
-        devices, settings = 1, {}
-    if gpu and devices in (-1, "-1", "auto"):
-        import torch
-
-        devices = torch.cuda.device_count()
-    number = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
-    return {"num_processes": number, "gpu": gpu, "settings": settings}
+        number, settings = 1, {}
+    if number > 1:
+        trainer["accelerator"] = accelerator_for(number, trainer.get("accelerator", "auto"))
+    return {"num_processes": number, "gpu": trainer.get("accelerator") in ("gpu", "cuda"), "settings": settings}
 
 
 def together(arguments: Sequence[str]) -> list[str]:
@@ -168,8 +166,8 @@ def launch(
         return joined(job, config) if started_by_others() else job(config)
     check_nodes(settings)
     check_devices(num_processes, gpu)
-    method = settings.get("start_method") or ("spawn" if gpu or has_run else "fork")
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    method = settings.get("start_method") or ("spawn" if gpu or has_run or not CAN_FORK else "fork")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // num_processes)))
     with tempfile.TemporaryDirectory() as folder:
         return started(method, (job, config, folder, log_settings), num_processes, settings, Path(folder), classes)
 
@@ -186,9 +184,10 @@ def preload(names: Iterable[str] = ()) -> None:
     for name in ("zoo.run.run", "zoo.build.build", *names):
         module, _, attribute = name.rpartition(".")
         if module.startswith("zoo."):
-            found = getattr(importlib.import_module(module), attribute, None)
-            for other in getattr(found, "imports", ()):
-                importlib.import_module(other)
+            with suppress(ImportError):  # said later, in one line
+                found = getattr(importlib.import_module(module), attribute, None)
+                for other in getattr(found, "imports", ()):
+                    importlib.import_module(other)
     gc.enable()
     gc.freeze()
 
@@ -286,11 +285,11 @@ def check_nodes(settings: dict[str, Any]) -> None:
 
 def check_devices(num_processes: int, gpu: bool) -> None:
     """Raises UserError for more processes than there are GPUs, or than the cores can carry."""
-    cores = os.cpu_count() or 1
-    if not gpu and num_processes > PER_CORE * cores:
+    most = PER_CORE * cores()
+    if not gpu and num_processes > most:
         raise UserError(
-            f"trainer.devices={num_processes} asks for more processes than {cores} cores can carry; give at most "
-            f"{PER_CORE * cores}."
+            f"trainer.devices={num_processes} asks for more processes than {cores()} cores can carry; give at most "
+            f"{most}."
         )
     if not gpu:
         return

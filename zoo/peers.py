@@ -6,6 +6,7 @@ Torch's own names tell it, RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_
 import os
 import queue
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,8 +17,23 @@ from typing import Any
 from zoo.errors import UserError
 
 PATIENCE = 1800  # seconds that one process waits for another that is busy
+CAN_FORK = sys.platform == "linux"  # macOS forks, too, but its frameworks do not survive it
 SHARED: dict[str, Any] = {}  # the store of this process, once it is reached
 num_jobs = 0  # runs that this process has begun
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def accelerator_for(number: int, asked: str) -> str:
+    """What `auto` means for `number` processes on this machine: a GPU for each if there are so many, else the CPU."""
+    if asked != "auto":
+        return asked
+    import torch
+
+    return "gpu" if torch.cuda.is_available() and torch.cuda.device_count() >= number else "cpu"
 
 
 def started_by_others() -> bool:
@@ -28,10 +44,22 @@ def started_by_others() -> bool:
         env["LOCAL_RANK"] = env["SLURM_LOCALID"]
         env["LOCAL_WORLD_SIZE"] = env["SLURM_STEP_TASKS_PER_NODE"].split("(")[0].split(",")[0]
         nodes = env.get("SLURM_STEP_NODELIST", "localhost")
-        names = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=False)
-        env.setdefault("MASTER_ADDR", (names.stdout.split() or [nodes])[0])
+        if "MASTER_ADDR" not in env:
+            env["MASTER_ADDR"] = first_host(nodes)
         env.setdefault("MASTER_PORT", str(20_000 + int(env["SLURM_JOB_ID"]) % 20_000))
     return "RANK" in env and int(env.get("WORLD_SIZE", 1)) > 1
+
+
+def first_host(nodes: str) -> str:
+    """The first machine of a SLURM list, for instance node01 of node[01-04]."""
+    try:
+        asked = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=False)
+        names = asked.stdout.split()
+    except OSError:  # in a container, say
+        names = []
+    if names or "[" not in nodes:
+        return names[0] if names else nodes
+    raise UserError(f"The first machine of {nodes} is not known here; set MASTER_ADDR to its name.")
 
 
 def place() -> tuple[int, int]:

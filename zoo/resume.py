@@ -206,7 +206,8 @@ def finished(config: DictConfig, stored: DictConfig, folder: Path) -> str | None
     now, then = config.trainer.max_epochs, stored.trainer.max_epochs
     if now != then and (now == -1 or (then != -1 and now > then)):
         return None
-    more = f"; trainer.max_epochs={then * 2} would go on." if then > 0 else "."
+    longer = then > 0 and not stored.trainer.get("max_steps", -1) > 0
+    more = f"; trainer.max_epochs={then * 2} would go on." if longer else "."
     return f"{folder} has finished {found.get('epoch')} epochs, and nothing is left to do{more}"
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -82,7 +83,7 @@ def start(cfg: DictConfig, hydra_config: DictConfig) -> int:
         status = launch(job, config, log_settings=log_settings, classes=targets(config), **processes(config))
     except Stop as stop:  # before there was a process that could say so
         return ended(str(cfg.run_dir), stop)
-    if status == LOST_RANK:
+    if status == LOST_RANK and not started_by_others() and (Path(cfg.run_dir) / "config.yaml").is_file():
         print(f"To go on:\n{command(cfg.run_dir)}")
     return status
 
@@ -109,6 +110,7 @@ def settle(cfg: DictConfig, choices: dict[str, Any], overrides: list[str]) -> Di
     if folder is not None and (folder / "config.yaml").is_file():
         stored = stored_config(folder)
         config = continued(cfg, cfg.overrides, stored)
+        check_length(config, stored)
         move(config, str(stored.run_dir), str(folder.absolute()))
         file = Path(source).expanduser()
         goes_back = source != "auto" and file.is_file() and file.name != "last.ckpt"
@@ -129,6 +131,18 @@ def settle(cfg: DictConfig, choices: dict[str, Any], overrides: list[str]) -> Di
     move(config, str(config.run_dir), str(Path(cfg.run_dir).absolute()))
     config.resume, config.trusted = str(path), names
     return config
+
+
+def check_length(config: DictConfig, stored: DictConfig) -> None:
+    """Raises UserError where the schedule was planned to end with the run, and the run is to be longer or shorter."""
+    planned = stored.trainer.max_epochs
+    if config.trainer.max_epochs != planned and str((stored.get("scheduler") or {}).get("_target_")).endswith(
+        "one_cycle"
+    ):
+        raise UserError(
+            f"scheduler=one_cycle was planned for {planned} epochs and ends there; trainer.max_epochs cannot change. "
+            "Start another run, with pretrained= to begin from these weights."
+        )
 
 
 def move(config: DictConfig, old: str, new: str) -> None:
@@ -153,6 +167,8 @@ def run(cfg: DictConfig) -> int:
         if place()[0] == 0:
             log.info(nothing_left)
         return FINISHED
+    if place()[1] == 1 and cfg.trainer.get("devices", 1) > 1:
+        raise UserError(f"trainer.devices={cfg.trainer.devices}: run() is one process; python train.py starts several.")
     if restarts():
         if not cfg.get("resume"):
             cfg.trusted = ["*"]  # what this command itself has begun
@@ -178,12 +194,15 @@ def check_free(folder: Path) -> None:
 
 def build_and_run(cfg: DictConfig) -> int:
     started = time.monotonic()
-    gc.disable()  # the imports make a million objects that stay; collecting among them costs a second
+    first = "torch" not in sys.modules
+    if first:
+        gc.disable()  # the imports make a million objects that stay; collecting among them costs a second
     with LISTENER.deferred():  # an import that is cut short leaves half a library
         from zoo.build import build
 
-    gc.enable()
-    gc.freeze()
+    if first:
+        gc.enable()
+        gc.freeze()
     built = build(cfg)
     built.started = started
     config, zero = built.config, built.trainer.is_global_zero

@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from zoo import ranking
-from zoo.cells import CAN_FORK, Cell, Signals, share_cores
+from zoo.cells import Cell, Signals, share_cores
 from zoo.commandline import (
     CONFIGS,
     FINISHED,
@@ -31,6 +31,7 @@ from zoo.commandline import (
 )
 from zoo.errors import UserError, suggest
 from zoo.launch import preload
+from zoo.peers import CAN_FORK, started_by_others
 from zoo.resume import command as resume_command
 from zoo.resume import hold
 from zoo.space import Axis, Point, axis, grid, random_point, space_axis, typed_axes
@@ -84,7 +85,7 @@ def is_sweep(arguments: Sequence[str]) -> bool:
 
 
 def distributed() -> bool:
-    return "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("SLURM_NTASKS", "1") != "1"
+    return "TORCHELASTIC_RUN_ID" in os.environ or started_by_others()
 
 
 @dataclass
@@ -230,7 +231,10 @@ def monitored(settings: dict[str, Any], cfg: DictConfig) -> dict[str, str]:
     target = str(OmegaConf.select(cfg, "task._target_"))
     if target == "auto":
         raise UserError("With task=auto a sweep needs sweep.metric= and sweep.mode=, or the task itself: task=...")
-    task = get_object(target)
+    try:
+        task = get_object(target)
+    except Exception as error:  # whatever stands in the way of an import
+        raise UserError(f"task._target_={target} is not there.") from error
     mode = settings["mode"] if settings["mode"] != "auto" else task.mode
     return {"metric": task.monitor, "mode": mode}
 
@@ -270,6 +274,8 @@ def sweep(arguments: Sequence[str], run_cell: RunCell) -> int:
     given = next((Path(value_of(a)) for a in arguments if key_of(a) == "run_dir"), None)
     if old is None and given is not None and (given / STATE).is_file():
         raise UserError(f"{given} holds a sweep already; go on with resume={given}, or choose another run_dir=.")
+    if old is None and given is not None and (given / "config.yaml").is_file():
+        raise UserError(f"{given} holds a run already; choose another run_dir= for the sweep.")
     asked = go_on(arguments, old) if old else begin(arguments, given)
     hold(asked.folder)
     asked.write()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from zoo import checkpoint as checkpoint_module
 from zoo.callbacks.checkpointing import RunCheckpoint
 
 
@@ -21,3 +22,15 @@ def test_the_metric_decides_and_the_loss_breaks_ties(tmp_path, mode, value, loss
     assert checkpoint.is_better(0.0, 9.0), "the first epoch is the best so far"
     checkpoint.best_value, checkpoint.best_loss = 0.90, 0.5
     assert checkpoint.is_better(value, loss) == better
+
+
+def test_a_first_epoch_that_is_no_number_is_beaten_by_any(tmp_path):
+    checkpoint = RunCheckpoint(tmp_path, {}, monitor="val/loss", mode="min")
+    checkpoint.best_value = float("nan")
+    assert checkpoint.is_better(9.0, 9.0)
+
+
+def test_reading_and_writing_agree_on_the_format():
+    from zoo.callbacks import checkpointing
+
+    assert checkpointing.FORMAT_VERSION == checkpoint_module.FORMAT_VERSION

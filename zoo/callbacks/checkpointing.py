@@ -7,6 +7,7 @@ which zoo.loop calls).
 
 import errno
 import logging
+import math
 import os
 import platform
 import shutil
@@ -47,8 +48,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             temporary.replace(target)
         except (OSError, RuntimeError) as error:
-            # torch's zip writer turns a full disk into a RuntimeError of its own.
             temporary.unlink(missing_ok=True)
+            # torch's zip writer turns a full disk into a RuntimeError of its own.
+            if isinstance(error, RuntimeError) and not any(word in str(error) for word in ("Writer", "unexpected pos")):
+                raise
             full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
             reason = "no space is left on the disk" if full or isinstance(error, RuntimeError) else str(error)
             raise UserError(
@@ -120,6 +123,14 @@ class RunCheckpoint(Checkpoint):
         self.forget_best = False  # the best checkpoint is not the one that the resumed one speaks of
         self.curves: dict[str, Any] = {}  # where the loggers were, also those that are not in use now
         self.began, self.seconds_before = time.monotonic(), 0.0
+
+    def go_back_to(self, path: Path) -> None:
+        """Makes an older checkpoint of this run its last one, so that a kill does not bring back what came after it."""
+        if path.name in (self.last.name, self.best.name) or path.resolve().parent != self.folder.resolve():
+            return
+        temporary = self.folder / f".{self.last.name}.{os.getpid()}.tmp"
+        shutil.copyfile(path, temporary)
+        temporary.replace(self.last)
 
     @property
     def best(self) -> Path:
@@ -200,8 +211,10 @@ class RunCheckpoint(Checkpoint):
 
     def is_better(self, value: float, loss: float) -> bool:
         """Of two equal values, accuracies for instance, the one with the smaller validation loss is better."""
-        if self.best_value is None or value == self.best_value:
-            return self.best_value is None or loss < self.best_loss
+        if self.best_value is None or math.isnan(self.best_value):
+            return True
+        if value == self.best_value:
+            return loss < self.best_loss
         return value > self.best_value if self.mode == "max" else value < self.best_value
 
     def keep_best(self, trainer: Trainer) -> None:

@@ -1,6 +1,7 @@
 """Where curves go. One event file holds a whole run: fit, test, and what came before an interruption."""
 
 import csv
+import time
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,9 @@ def write_table(path: Path, names: list[str], rows: list[dict[str, str]]) -> Non
         raise
 
 
+FLUSH_SECONDS = 5.0
+
+
 class Csv(CSVLogger):
     """Curves as `metrics.csv` in the run folder; the column `step` is the epoch for `by_epoch/` columns."""
 
@@ -104,7 +108,7 @@ class Csv(CSVLogger):
         super().__init__(save_dir, name="", version="", flush_logs_every_n_steps=100)
         self._experiment: Any = None
         self.file = Path(save_dir) / "metrics.csv"
-        self.rows = 0
+        self.rows, self.saved_at = 0, time.monotonic()
 
     @property
     def experiment(self) -> Any:
@@ -119,6 +123,8 @@ class Csv(CSVLogger):
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         super().log_metrics(metrics, step)
         self.rows += 1
+        if time.monotonic() - self.saved_at > FLUSH_SECONDS:
+            self.save()
 
     def go_on(self, position: int) -> None:
         """Goes on after the first `position` rows of the run's file; call it before anything is written."""
@@ -147,6 +153,7 @@ class Csv(CSVLogger):
     @rank_zero_only
     def save(self) -> None:
         """Writes what waits; Lightning's own would write the hyper-parameters, too."""
+        self.saved_at = time.monotonic()
         if self._experiment is not None:
             try:
                 self.experiment.save()

@@ -250,7 +250,7 @@ class Shards(DataModule):
             notes.append(
                 f"No training shard has the class {', '.join(lost[:5])}{more}; are the samples sorted by class?"
             )
-        contents = "".join(f"{name}\0{size}\n" for name, size, _ in index.stamped())
+        contents = "".join(f"{name}\0{size}\n" for name, size, _ in index.stamped()) + "\0".join(class_names)
         return Loaded(
             parts={name: part.prepared_by(preprocessing) for name, part in whole.items() if len(part)},
             facts=facts,
