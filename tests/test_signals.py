@@ -32,6 +32,14 @@ def last(folder):
     return read(folder / "checkpoints" / "last.ckpt")["state_dict"]
 
 
+@pytest.fixture(autouse=True)
+def hears_ctrl_c():
+    """A runner in the background ignores Ctrl-C, and a run in it would leave that so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The last weights of a run that nobody interrupted."""
