@@ -114,6 +114,11 @@ def ratios(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) 
         else:
             a, b = ours(), theirs()
         pairs.append((a, b))
+    return medians(pairs)
+
+
+def medians(pairs: list[tuple[float, float]]) -> dict[str, Any]:
+    """Of both sides and of their ratio, round by round."""
     each = [a / b for a, b in pairs]
     return {
         "ours": statistics.median(a for a, _ in pairs),
@@ -121,7 +126,7 @@ def ratios(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) 
         "ratio": statistics.median(each),
         "ratio_min": min(each),
         "ratio_max": max(each),
-        "rounds": rounds,
+        "rounds": len(pairs),
     }
 
 
@@ -371,17 +376,7 @@ def kept(name: str, rounds: int) -> dict[str, Any]:
         return spent[0], seconds
 
     once()
-    pairs = [once() for _ in range(min(rounds, 3))]
-    each = [a / b for a, b in pairs]
-    return {
-        "ours": statistics.median(a for a, _ in pairs),
-        "theirs": statistics.median(b for _, b in pairs),
-        "ratio": statistics.median(each),
-        "ratio_min": min(each),
-        "ratio_max": max(each),
-        "rounds": len(pairs),
-        "unit": "seconds",
-    }
+    return medians([once() for _ in range(min(rounds, 3))]) | {"unit": "seconds"}
 
 
 MEASURES = {

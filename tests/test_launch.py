@@ -298,3 +298,15 @@ def test_the_first_machine_of_a_list_is_asked_for_where_it_cannot_be_known(monke
     assert first_host("node7") == "node7"
     with pytest.raises(UserError, match="set MASTER_ADDR"):
         first_host("node[01-04]")
+
+
+@pytest.mark.parametrize(("there", "number", "meant"), [(0, 2, "cpu"), (1, 2, "cpu"), (2, 2, "gpu"), (4, 2, "gpu")])
+def test_auto_means_a_gpu_for_each_process_or_none(monkeypatch, there, number, meant):
+    import torch
+
+    from zoo.peers import accelerator_for
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    assert accelerator_for(number, "auto") == meant
+    assert accelerator_for(number, "cpu") == "cpu"

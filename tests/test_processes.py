@@ -104,7 +104,9 @@ def test_150_steps_are_those_of_one_process(tmp_path, model):
     ],
 )
 def test_uneven_shares_augmentation_and_dropout(tmp_path, arguments):
-    execute("processes", tmp_path, *arguments.split())
+    found = execute("processes", tmp_path, *arguments.split())
+    assert found["holds"]
+    assert all(row["same_samples"] and row["same_counts"] for row in found["rows"])
 
 
 @pytest.mark.slow

@@ -468,7 +468,12 @@ def test_a_damaged_best_checkpoint_is_told_at_once_and_does_not_end_the_run(half
 
 def test_a_file_with_a_name_of_the_users_own_does_no_harm(half):
     shutil.copy(half / "checkpoints" / "last.ckpt", half / "checkpoints" / "epoch=1-step=27 (copy).ckpt")
+    before = read(half / "checkpoints" / "last.ckpt")["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"][
+        "ready"
+    ]
     go(f"resume={half}", "logger=none")
+    assert metrics(half)["status"] == "finished"
+    assert metrics(half)["resumed_from_iteration"] == before > 0
 
 
 def test_a_checkpoint_of_another_model_is_refused(half, tmp_path):

@@ -333,3 +333,11 @@ def test_sweeps_cost_other_commands_no_import():
 
 def test_the_folder_of_a_sweep_is_below_outputs():
     assert Path(begin(["sweep=learning_rate"], None).folder).match("outputs/*/*_sweep")
+
+
+def test_a_sweep_is_not_put_into_the_folder_of_a_run(tmp_path):
+    from zoo.sweep import sweep
+
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    with pytest.raises(UserError, match="holds a run already"):
+        sweep(["-m", "seed=0,1", f"run_dir={tmp_path}"], lambda arguments: 0)

@@ -3,7 +3,8 @@
 import pytest
 
 from zoo import checkpoint as checkpoint_module
-from zoo.callbacks.checkpointing import RunCheckpoint
+from zoo.callbacks.checkpointing import AtomicCheckpointIO, RunCheckpoint
+from zoo.callbacks.loggers import Csv
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,21 @@ def test_reading_and_writing_agree_on_the_format():
     from zoo.callbacks import checkpointing
 
     assert checkpointing.FORMAT_VERSION == checkpoint_module.FORMAT_VERSION
+
+
+def test_an_error_that_is_no_full_disk_is_not_told_as_one(tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr("zoo.callbacks.checkpointing.torch.save", broken)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "last.ckpt")
+    assert not list(tmp_path.iterdir()), "nor is half a file left"
+
+
+def test_rows_of_the_csv_logger_reach_the_disk_by_the_clock(tmp_path):
+    logger = Csv(str(tmp_path))
+    logger.log_metrics({"train/loss": 1.0}, step=10)
+    logger.saved_at -= 60
+    logger.log_metrics({"train/loss": 0.5}, step=20)
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
