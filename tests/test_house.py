@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "data": ({"batches", "augment"}, {"torch", "torchvision", "lightning", "sklearn", "PIL"}),
     "tasks": ({"batches", "losses", "metrics", "optim", "pictures"}, {"torch", "lightning", "torchmetrics"}),
     "callbacks": (
-        {"batches", "layers", "scratch", "optim", "pictures", "signals"},
+        {"batches", "layers", "scratch", "optim", "pictures", "signals", "neighbours"},
         {"torch", "lightning", "tensorboard", "tqdm", "yaml", "optuna"},
     ),
     "checkpoint": (set(), {"torch", "safetensors", "hydra", "lightning"}),
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "resume": ({"commandline"}, {"hydra", "omegaconf"}),
     "loop": (set(), {"torch", "lightning"}),
     "peers": (set(), {"torch"}),
+    "neighbours": ({"peers"}, {"torch"}),
     "launch": ({"peers", "signals"}, {"torch"}),
     "report": (set(), set()),
     "commandline": ({"signals"}, {"hydra", "omegaconf"}),

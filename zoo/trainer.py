@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
+from zoo.callbacks.averaging import Averaging
 from zoo.callbacks.checkpointing import AtomicCheckpointIO, RunCheckpoint
 from zoo.callbacks.exact_resume import ProcessState
 from zoo.callbacks.panels import Panels
@@ -66,7 +67,7 @@ def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer
     )
     logger_config = config.get("logger") or {}
     logger = make(logger_config, "logger") if logger_config.get("_target_") else False
-    callbacks = [*build_callbacks(config, task), Panels(config), ProcessState(config["seed"]), checkpoint]
+    callbacks = [*build_callbacks(config, task), Panels(config), ProcessState(config["seed"]), Averaging(), checkpoint]
     if "val" not in parts:
         settings["limit_val_batches"] = 0
     try:

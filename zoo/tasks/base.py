@@ -95,6 +95,7 @@ class Task(LightningModule):
         self.num_samples_everywhere = 0  # the same over all processes
         self.counted = True  # whether the newest training batch is in the means
         self.wishes: Sequence[float] = ()  # of callbacks: summed over the processes within the step
+        self.totals_come_with_gradients = False  # samples and wishes are summed where gradients are (zoo.callbacks)
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
@@ -144,7 +145,8 @@ class Task(LightningModule):
             if self.num_samples == 0:  # fewer samples left than processes: nothing to learn here, but all must step
                 self.latest = {name: torch.zeros_like(value) for name, value in self.latest.items()}
                 loss = torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0
-            loss = loss * self._share()
+            if not self.totals_come_with_gradients:
+                loss = loss * self._share()
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
