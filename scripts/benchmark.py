@@ -5,6 +5,7 @@
 
 loop     our training loop with default logging against a bare PyTorch loop over the same in-memory tensors
 input    our batches of images against torchvision's data set and a DataLoader
+augment  our augmentation of batches against torchvision's transforms of single images (scripts/benchmark_augment.py)
 start    `python train.py` up to its first optimizer step against a bare script with the same data and model
 memory   peak memory of these two
 scale    samples a second of LeNet-5 in two processes with a thread each, against one process with two threads
@@ -30,7 +31,7 @@ from zoo.errors import UserError, suggest
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = {
-    "only": "one of loop, input, start, memory, scale, join, keep (all)",
+    "only": "one of loop, input, augment, start, memory, scale, join, keep (all)",
     "rounds": "how often the sides take turns (5)",
     "steps": "training steps in a round (300)",
     "device": "cpu or gpu (cpu)",
@@ -131,8 +132,12 @@ def medians(pairs: list[tuple[float, float]]) -> dict[str, Any]:
 
 
 def loop(rounds: int, steps: int, device: str) -> dict[str, Any]:
-    """Microseconds a step: MLP 784-128-10 and LeNet-5, batch 128, momentum, default logging to TensorBoard."""
-    return {name: loop_of(name, rounds, count, device) for name, count in (("mlp", steps), ("lenet5", steps // 3))}
+    """Microseconds a step: MLP 784-128-10, LeNet-5, ResNet-20; batch 128, momentum, default logging to TensorBoard.
+
+    The bare loop has the memory format that torch gives; ours that of the model's yaml.
+    """
+    counts = {"mlp": steps, "lenet5": steps // 3, "resnet": max(10, steps // 20)}
+    return {name: loop_of(name, rounds, count, device) for name, count in counts.items()}
 
 
 def loop_of(name: str, rounds: int, steps: int, device: str) -> dict[str, Any]:
@@ -199,9 +204,12 @@ def build_bare(name: str) -> Any:
     """The same network from zoo.models, outside every loop."""
     from zoo.models.lenet5 import LeNet5
     from zoo.models.mlp import MLP
+    from zoo.models.resnet import ResNet
 
     if name == "mlp":
         return MLP(in_features=784, out_features=10, hidden_features=[128])
+    if name == "resnet":
+        return ResNet(in_channels=1, num_classes=10, depth=20)
     return LeNet5(in_channels=1, image_size=28, num_classes=10)
 
 
@@ -274,6 +282,13 @@ def inputs(rounds: int, steps: int, device: str) -> dict[str, Any]:
 
     ours(), theirs()
     return {"images": ratios(ours, theirs, rounds) | {"unit": "samples a second"}}
+
+
+def augment(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Samples a second, batch 128 on one thread, of each operation and of all together."""
+    import benchmark_augment
+
+    return benchmark_augment.augment(ratios, rounds)
 
 
 def child(code: str, epochs: int, *arguments: str) -> dict[str, float]:
@@ -380,7 +395,7 @@ def kept(name: str, rounds: int) -> dict[str, Any]:
 
 
 MEASURES = {
-    **{"loop": loop, "input": inputs, "start": start, "memory": memory},
+    **{"loop": loop, "input": inputs, "augment": augment, "start": start, "memory": memory},
     **{"scale": scale, "join": join, "keep": keep},
 }
 
@@ -405,7 +420,7 @@ def main() -> int:
         figures[name] = MEASURES[name](int(given["rounds"]), int(given["steps"]), given["device"])
         for what, row in figures[name].items():
             print(
-                f"{name:<7}{what:<8} ours {row['ours']:>10.2f}  bare {row['theirs']:>10.2f} {row['unit']:<20}"
+                f"{name:<8}{what:<27} ours {row['ours']:>10.2f}  bare {row['theirs']:>10.2f} {row['unit']:<20}"
                 f" ratio {row['ratio']:.3f} ({row['ratio_min']:.3f} to {row['ratio_max']:.3f})",
                 flush=True,
             )

@@ -3,6 +3,7 @@
 python scripts/predict.py ckpt=outputs/2026-01-31/12-00-00-000000_lenet5_mnist input=photo.png
 python scripts/predict.py ckpt=... input=photos top=1 format=json out=answers.jsonl
 python scripts/predict.py ckpt=... input=new_houses.csv
+python scripts/predict.py ckpt=... input=photo.png explain=true
 """
 
 import contextlib
@@ -10,11 +11,16 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from zoo.commandline import guarded, script_arguments
-from zoo.errors import UserError
+from zoo.errors import UserError, suggest
+
+if TYPE_CHECKING:  # torch is loaded once the arguments are found good
+    from zoo.predict import Predictor
+    from zoo.reasons import Reasons
 
 KEYS = {
     "ckpt": "run folder (its best) or .ckpt",
@@ -22,10 +28,14 @@ KEYS = {
     "format": "text, or json: one line of JSON for each input (text)",
     "top": "how many classes to show (3); of several labels all are shown, each with its own probability",
     "out": "a file for the answers, instead of the terminal",
+    "explain": "what an answer comes from: true, or gradcam, saliency, integrated_gradients (false)",
+    "explain_class": "the class, label or target that is explained, instead of the best",
+    "explain_out": "a folder for the pictures that explain (explained)",
     "allow": "a package (with a dot at its end) or name that the checkpoint may use besides the zoo's own",
     "data.separator": "of the .csv file, where it is not found by itself",
     "data.encoding": "of the .csv file, where it is not that of the training file",
 }
+EXPLAIN = ("true", "false", "gradcam", "saliency", "integrated_gradients")
 EXAMPLE = "python scripts/predict.py ckpt=outputs/<run> input=photo.png    --help shows all keys."
 
 
@@ -41,6 +51,25 @@ def check(given: dict[str, str]) -> None:
         raise UserError("out= would overwrite the input; choose another file.")
 
 
+def check_explain(given: dict[str, str]) -> None:
+    if given["explain"] not in EXPLAIN:
+        raise UserError(f"There is no explain={given['explain']}{suggest(given['explain'], EXPLAIN)}")
+    for key in ("explain_class", "explain_out"):
+        if key in given and not given[key]:
+            raise UserError(f"{key}= is empty; give it a value, or leave it out.")
+        if key in given and given["explain"] == "false":
+            raise UserError(f"{key}={given[key]} needs explain=true beside it.")
+
+
+def explain(predictor: "Predictor", given: dict[str, str]) -> "Reasons":
+    """What explains the answers of a predictor, as it was asked for."""
+    from zoo.reasons import Reasons
+
+    source, folder = (Path(path).expanduser() for path in (given["input"], given.get("explain_out", "explained")))
+    method = None if given["explain"] == "true" else given["explain"]
+    return Reasons(predictor, source, folder, method, given.get("explain_class"))
+
+
 def write(lines: Iterable[str], out: str | None) -> int:
     """Prints lines, or writes them to a file; returns how many."""
     with contextlib.ExitStack() as stack:
@@ -53,19 +82,21 @@ def write(lines: Iterable[str], out: str | None) -> int:
 
 
 def main() -> int:
-    given = {"format": "text", "top": "3"} | script_arguments(sys.argv[1:], KEYS)
+    given = {"format": "text", "top": "3", "explain": "false"} | script_arguments(sys.argv[1:], KEYS)
     check(given)
+    check_explain(given)
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
     from zoo.predict import load
 
     predictor = load(given["ckpt"], [name.strip() for name in given.get("allow", "").split(",") if name.strip()])
     reading = {key: given[f"data.{key}"] for key in ("separator", "encoding") if f"data.{key}" in given}
     inputs = predictor.open(given["input"], reading)
+    reasons = None if given["explain"] == "false" else explain(predictor, given)
     for line in [predictor.describe(), *inputs.notes]:
         print(line, file=sys.stderr)
     # A bar only where somebody looks, and where the answers themselves do not pass by.
     hidden = not sys.stderr.isatty() or ("out" not in given and sys.stdout.isatty())
-    answers = tqdm(predictor.answers(inputs), total=inputs.total, disable=hidden, unit=" inputs")
+    answers = tqdm(predictor.answers(inputs, reasons), total=inputs.total, disable=hidden, unit=" inputs")
     line_of = predictor.json if given["format"] == "json" else predictor.text
     try:
         count = write((line_of(answer, int(given["top"])) for answer in answers), given.get("out"))
@@ -80,6 +111,8 @@ def main() -> int:
         raise UserError(f"None of the {inputs.total} inputs could be read.")
     if inputs.unreadable:
         print(f"{len(inputs.unreadable)} of {inputs.total} could not be read and were skipped.", file=sys.stderr)
+    if reasons is not None:
+        print(reasons.summary(), file=sys.stderr)
     if "out" in given:
         print(f"Written: {given['out']}, {count} lines", file=sys.stderr)
     return 0

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from zoo.commandline import CONFIGS, guarded, options, register_resolvers, script_arguments
 from zoo.errors import UserError, suggest
-from zoo.provenance import ROOT, code_files, code_hash, config_hash, recipe_hash
+from zoo.provenance import ROOT, code_files, code_hash, config_hash, recipe, recipe_hash, settings
 
 KEYS = {
     "experiment": "name of a recipe in configs/experiment, or 'all'",
@@ -85,6 +85,8 @@ def summarize(experiment: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     import lightning
     import torch
 
+    from zoo.trace import first_losses
+
     config, published = runs[0]["config"], runs[0]["published"]
     values = [run["metrics"][published["metric"]] for run in runs]
     mean = sum(values) / len(values)
@@ -107,6 +109,8 @@ def summarize(experiment: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "config_hash": config_hash(config),
         "code_hash": code_hash(config),
         "code_files": [path.relative_to(ROOT).as_posix() for path in code_files(config)],
+        "settings": settings(recipe(experiment)),
+        "first_losses": first_losses(f"experiment={experiment}"),
         "versions": {
             "python": platform.python_version(),
             "torch": str(torch.__version__),

@@ -5,17 +5,26 @@ import json
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from zoo.augment import Draws, ImageAugment, TableAugment, split
+from zoo.augment.draws import Draws, split
+from zoo.augment.images import ImageAugment
+from zoo.augment.tables import TableAugment
 from zoo.build import build
+from zoo.callbacks.augmented import augmented
+from zoo.commandline import CONFIGS, options
 from zoo.data.base import Augmented, BatchOrder, Loader
 from zoo.data.digits import Digits
 from zoo.data.image_folder import ImageFolder, LazyImages
 from zoo.errors import UserError
 from zoo.run import configure, run
 
-ALL = {"flip": 0.5, "shift": 2, "noise": 8.0, "cutout": 3}
+ALL = {
+    **{"flip": 0.5, "vertical_flip": 0.3, "brightness": 0.3, "contrast": 0.4, "shear": 10.0, "scale": 0.2},
+    **{"rotate": 20.0, "translate": 0.1, "shift": 2, "crop": 0.3, "noise": 8.0, "cutout": 3},
+}
 NUM_IMAGES = 203
 IMAGES = torch.randint(1, 256, (NUM_IMAGES, 3, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 ROWS = torch.randn(NUM_IMAGES, 5, generator=torch.Generator().manual_seed(1))
@@ -127,84 +136,6 @@ def test_the_samples_that_are_given_stay_as_they_were(augment, samples):
     assert torch.equal(samples, before)
 
 
-def test_an_operation_that_is_turned_on_leaves_the_others_as_they_were():
-    moved = changed(shift=2)
-    both = changed(shift=2, cutout=3)
-    assert torch.equal(both[both > 0], moved[both > 0])
-
-
-# --- each operation ---
-
-
-def test_nothing_is_changed_where_all_is_off():
-    assert torch.equal(changed(), IMAGES)
-    assert torch.equal(TableAugment()(ROWS, EVERY, 0, 0), ROWS)
-
-
-@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
-def test_the_share_of_mirrored_images_is_the_probability(share):
-    images = torch.zeros(20_000, 1, 1, 2, dtype=torch.uint8)
-    images[..., 0] = 1
-    mirrored = changed(images=images, flip=share)[:, 0, 0, 1]
-    assert mirrored.double().mean() == pytest.approx(share, abs=0.014)
-
-
-def test_a_flip_is_left_to_right_and_nothing_else():
-    made = changed(flip=0.5)
-    as_before, mirrored = ((made == images).flatten(1).all(1) for images in (IMAGES, IMAGES.flip(-1)))
-    assert (as_before ^ mirrored).all()
-    assert as_before.any()
-    assert mirrored.any()
-
-
-@pytest.mark.parametrize("most", [1, 3])
-def test_a_shift_moves_by_every_step_up_to_its_size_and_brings_in_zeros(most):
-    images = torch.randint(1, 256, (2000, 2, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
-    made = changed(images=images, shift=most)
-    seen = torch.zeros(2 * most + 1, 2 * most + 1, dtype=torch.long)
-    for down in range(-most, most + 1):
-        for right in range(-most, most + 1):
-            expected = images.roll((down, right), (2, 3))
-            expected[:, :, : max(0, down)] = expected[:, :, :, : max(0, right)] = 0
-            expected[:, :, 9 + min(0, down) :] = expected[:, :, :, 7 + min(0, right) :] = 0
-            seen[down, right] = (made == expected).flatten(1).all(1).sum()
-    assert seen.sum() == 2000, "every image is the one that was given, moved"
-    share = 2000 / seen.numel()
-    assert seen.tolist() == [pytest.approx([share] * len(row), abs=5 * share**0.5) for row in seen.tolist()]
-
-
-def test_noise_has_its_deviation_and_is_clipped():
-    made = changed(images=torch.full((50, 1, 40, 40), 100, dtype=torch.uint8), noise=8.0).double()
-    assert made.mean() == pytest.approx(100, abs=0.15)
-    assert made.std() == pytest.approx(8, abs=0.1)
-    white = changed(images=torch.full((50, 1, 40, 40), 255, dtype=torch.uint8), noise=8.0)
-    assert white.min() > 200, "255 + 1 is 255, not 0"
-    assert (white == 255).double().mean() == pytest.approx(0.525, abs=0.01)  # normals above -0.5 / 8
-    table = TableAugment(noise=0.3)(torch.zeros(5000, 8), torch.arange(5000), 0, 0)
-    assert table.std() == pytest.approx(0.3, abs=0.006)
-
-
-def test_a_cutout_is_one_square_of_zeros_over_all_channels_that_may_lie_partly_outside():
-    images = torch.full((3000, 2, 8, 6), 9, dtype=torch.uint8)
-    made = changed(images=images, cutout=3)
-    hole = made == 0
-    assert torch.equal(hole[:, 0], hole[:, 1])
-    rows, columns = (hole[:, 0].any(axis).sum(1) for axis in (2, 1))
-    assert torch.equal(rows * columns, hole[:, 0].sum((1, 2))), "a rectangle"
-    assert set(rows.tolist()) == set(columns.tolist()) == {2, 3}, "cut at the border, where the centre is"
-    assert (rows == 2).double().mean() == pytest.approx(2 / 8, abs=0.035)
-    assert hole[:, 0].any(0).all(), "anywhere"
-
-
-@pytest.mark.parametrize("bad", [{"flip": 1.5}, {"shift": -1}, {"noise": -0.1}, {"cutout": -2}])
-def test_an_impossible_setting_is_refused(bad, tmp_path):
-    with pytest.raises(UserError, match=next(iter(bad))):
-        ImageAugment(**bad)
-    ((key, value),) = bad.items()
-    with pytest.raises(UserError, match=f"augment.{key}={value} must be"):
-        build(configure("augment=shift", f"augment.{key}={value}", run_dir=tmp_path))
-
-
 # --- on the way to the model ---
 
 
@@ -310,14 +241,45 @@ def test_worker_processes_are_told_the_epoch(tmp_path):
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        (("data=iris", "augment=shift"), "augment=shift is for images, and data=iris .*would do: noise, none"),
-        (("data=digits", "augment=noise"), "augment=noise is for tables.*would do: flip_crop, none, shift"),
+        (("data=iris", "augment=shift"), "augment=shift is for images, and data=iris .*would do: noise, none\\."),
+        (
+            ("data=digits", "augment=noise"),
+            "augment=noise is for tables.*would do: brightness_contrast, .*, standard, translate\\.",
+        ),
     ],
 )
 def test_an_augmentation_for_other_samples_is_refused_with_what_would_do(pair, message, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
         build(configure(*pair, run_dir=tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def limits(name: str) -> dict[str, float]:
+    """What a yaml of configs/augment turns on."""
+    found = yaml.safe_load((CONFIGS / "augment" / f"{name}.yaml").read_text())
+    return {key: value for key, value in found.items() if key not in ("_target_", "defaults") and value}
+
+
+ALONE = {
+    **{name: {name} for name in ("flip", "shear", "scale", "rotate", "translate", "shift", "crop", "cutout")},
+    **{"pixel_noise": {"noise"}, "brightness_contrast": {"brightness", "contrast"}, "flip_crop": {"flip", "shift"}},
+    **{"images": set(), "noise": {"noise"}, "none": set()},
+}
+
+
+def test_each_choice_turns_on_what_its_name_says_and_standard_all_that_leaves_a_digit_what_it_is():
+    assert {name: set(limits(name)) for name in options("augment") if name != "standard"} == ALONE
+    every = set(yaml.safe_load((CONFIGS / "augment" / "images.yaml").read_text())) - {"_target_"}
+    assert set(limits("standard")) == every - {"flip", "vertical_flip", "shift", "cutout"}
+
+
+def test_standard_with_flips_is_built_and_trains_on_other_pixels(tmp_path):
+    data = build(configure("data=digits", "augment=standard", "augment.flip=0.5", run_dir=tmp_path)).data
+    assert data.augment.flip == 0.5
+    raw = data.part("train").rows(torch.arange(100))[0]
+    made = data.augment(raw, torch.arange(100), 0, data.seed)
+    assert (made != raw).flatten(1).any(1).all()
+    assert (made.float() - raw.float()).abs().mean() < 64, "and still looks like it"
 
 
 def test_a_table_is_trained_with_noise(tmp_path):
@@ -341,3 +303,38 @@ def test_a_run_with_shifted_images_trains_on_them_and_repeats(tmp_path):
         losses[name] = json.loads((tmp_path / name / "metrics.json").read_text())["train/loss"]
     assert losses["shift"] == losses["same"] != losses["plain"]
     assert losses["shift"] < 2.2  # of ln 10 = 2.3
+
+
+# --- as a picture ---
+
+
+def test_the_picture_has_the_first_epochs_views_beside_the_images_as_they_are():
+    data = digits(seed=3)
+    figure = augmented(data, rows=5, epochs=4)
+    axis = figure.axes[0]
+    assert [text.get_text() for text in axis.texts] == ["as it is", "epoch 1", "epoch 2", "epoch 3", "epoch 4"]
+    mosaic = np.asarray(axis.images[0].get_array())
+    assert mosaic.shape == (5 * 9, 5 * 9, 3)  # 8 x 8 pixels and a white line before them
+    indices = torch.linspace(0, len(data.part("train")) - 1, 5).long()
+    raw = data.part("train").rows(indices)[0]
+    columns = [raw, *(data.augment(raw, indices, epoch, 3) for epoch in range(4))]
+    for i in range(5):
+        for j, column in enumerate(columns):
+            tile = mosaic[i * 9 + 1 : i * 9 + 9, j * 9 + 1 : j * 9 + 9]
+            assert (tile == column[i, 0].numpy()[:, :, None]).all(), (i, j)
+    figure.canvas.draw()
+
+
+def test_there_is_no_picture_without_augmentation_or_of_a_table(tmp_path):
+    assert augmented(Digits()) is None
+    assert augmented(build(configure("data=iris", "augment=noise", run_dir=tmp_path)).data) is None
+
+
+def test_a_run_begins_with_the_picture(tmp_path):
+    few = ("augment=standard", "trainer.max_epochs=1", "data.fraction=0.1", "test=false")
+    assert run(configure(*few, run_dir=tmp_path)) == 0
+    (events,) = tmp_path.glob("events*")
+    board = EventAccumulator(str(events))
+    board.Reload()
+    (picture,) = board.Images("samples/augmented")
+    assert picture.step == 0

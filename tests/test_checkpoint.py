@@ -1,6 +1,7 @@
 """What a checkpoint gives back, to whom, and what it refuses."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -8,7 +9,16 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from safetensors.torch import save_file
 
 from zoo.callbacks.checkpointing import AtomicCheckpointIO
-from zoo.checkpoint import adapt_channels, check_targets, find, load_model, load_pretrained, model_weights, read
+from zoo.checkpoint import (
+    adapt_channels,
+    check_targets,
+    find,
+    load_model,
+    load_pretrained,
+    model_weights,
+    read,
+    renamed,
+)
 from zoo.errors import UserError
 from zoo.models.lenet5 import LeNet5
 from zoo.models.mlp import MLP
@@ -52,6 +62,68 @@ def test_what_the_file_has_and_the_model_has_not_is_named(tmp_path):
     report = load_pretrained(target, saved(tmp_path, source))
     assert sorted(report.skipped) == ["hidden.1.linear.bias", "hidden.1.linear.weight"]
     assert "2 skipped tensors" in report.lines()[0]
+
+
+class Renamed(MLP):
+    also_known_as = {"last.": "output."}  # noqa: RUF012
+
+
+def foreign(model, *, without=()):
+    """How such weights are published: wrapped for several processes, under other names, beside other numbers."""
+    weights = {name.replace("output.", "last."): value for name, value in model.state_dict().items()}
+    weights = {f"module.{name}": value for name, value in weights.items() if not name.endswith(without)}
+    return {"state_dict": weights, "best_prec1": 91.7}
+
+
+@pytest.mark.parametrize("old_torch", [False, True])
+def test_published_weights_load_under_the_names_that_the_class_knows(tmp_path, old_torch):
+    settings = {"in_features": 4, "out_features": 3, "hidden_features": [5]}
+    source, target = Renamed(**settings), Renamed(**settings)
+    torch.save(foreign(source), tmp_path / "weights.th", _use_new_zipfile_serialization=not old_torch)
+    report = load_pretrained(target, tmp_path / "weights.th")
+    assert (set(report.loaded), report.new, report.skipped) == (set(source.state_dict()), [], [])
+    x = torch.rand(2, 4)
+    assert torch.equal(target(x), source(x))
+
+
+def test_a_class_that_knows_no_other_names_gets_none(tmp_path):
+    settings = {"in_features": 4, "out_features": 3, "hidden_features": [5]}
+    torch.save(foreign(MLP(**settings)), tmp_path / "weights.th")
+    report = load_pretrained(MLP(**settings), tmp_path / "weights.th")
+    assert (report.new, report.skipped) == (["output.weight", "output.bias"], ["last.weight", "last.bias"])
+
+
+def test_names_are_only_changed_where_they_begin():
+    weights = {"linear.weight": 1, "head.linear.weight": 2, "linearized.weight": 3}
+    assert renamed(weights, {"linear.": "fc."}) == {"fc.weight": 1, "head.linear.weight": 2, "linearized.weight": 3}
+
+
+def test_counters_that_old_weights_do_not_have_are_not_called_new(tmp_path):
+    settings = {"in_features": 4, "out_features": 3, "hidden_features": [5, 5], "normalization": "BatchNorm1d"}
+    source, target = Renamed(**settings), Renamed(**settings)
+    torch.save(foreign(source, without=("num_batches_tracked",)), tmp_path / "weights.th")
+    report = load_pretrained(target, tmp_path / "weights.th")
+    assert (len(report.loaded), report.new) == (len(source.state_dict()) - 2, [])
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.9, 0.999])
+def test_weights_of_old_torch_that_were_cut_off_are_refused(tmp_path, share):
+    path = tmp_path / "weights.th"
+    torch.save(lenet().state_dict(), path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(UserError, match="no whole checkpoint"):
+        read(path)
+
+
+def test_code_in_weights_of_old_torch_is_refused_and_not_run(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "was_run"),)
+
+    torch.save({"state_dict": {"w": Hostile()}}, tmp_path / "weights.th", _use_new_zipfile_serialization=False)
+    with pytest.raises(UserError, match="was refused"):
+        read(tmp_path / "weights.th")
+    assert not (tmp_path / "was_run").exists()
 
 
 def test_a_half_loaded_model_is_refused(tmp_path):

@@ -129,6 +129,19 @@ def test_a_suggestion_overlooks_capitals():
     assert suggest("xyz", []) == ". There is: nothing."
 
 
+def test_a_suggestion_lists_what_lies_where_the_word_does():
+    recipes = ["b", "a", "f/x", "f/y", "g/z"]
+    assert suggest("q", recipes) == ". There is: f/, g/, a, b."
+    assert suggest("f/q", recipes).endswith(" There is: f/x, f/y.")
+    assert suggest("h/q", recipes).endswith(" There is: f/, g/, a, b.")
+
+
+def test_a_long_list_is_cut():
+    text = suggest("q", [f"option_{i:03}" for i in range(100)])
+    assert len(text) < 450
+    assert text.endswith("option_032 and 67 more.")
+
+
 KNOWN = {"ckpt": "a run folder", "input": "a file", "k": "how many"}
 
 
@@ -176,6 +189,9 @@ def test_a_script_explains_its_keys(capsys):
         "trainer.gradient_clip_val=1",
         "trainer=ddp trainer.devices=2",
         "experiment=lenet5_mnist",
+        "experiment=pathology/overfitting_l1",
+        "init=he_uniform init.mode=fan_avg init.slope=1",
+        "regularizer.l1=1 regularizer=l2 regularizer.max_norm=3",
         "debug=overfit",
         "scheduler=none",
         "logger=none",

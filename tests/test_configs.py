@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from zoo.commandline import CONFIGS, options
 from zoo.provenance import targets
 from zoo.run import configure
+from zoo.settings import check_settings
 
 GROUPS = (
     "task",
@@ -17,6 +18,8 @@ GROUPS = (
     "optimizer",
     "scheduler",
     "finetune",
+    "init",
+    "regularizer",
     "augment",
     "trainer",
     "logger",
@@ -35,13 +38,21 @@ def test_every_choice_composes_and_names_things_that_exist(group, name, tmp_path
             assert callable(get_object(target)), target
 
 
-@pytest.mark.parametrize("name", options("experiment"))
+@pytest.mark.parametrize("name", [name for name in options("experiment") if "/" not in name])
 def test_a_recipe_has_a_published_number_with_a_source(name, tmp_path):
     cfg = configure(f"experiment={name}", run_dir=tmp_path)
     assert {"metric", "value", "source", "note"} <= set(cfg.published)
     text = (CONFIGS / "experiment" / f"{name}.yaml").read_text()
     assert f"python train.py experiment={name}" in text
     assert re.search(r"^# Published: ", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [name for name in options("experiment") if "/" in name])
+def test_a_recipe_in_a_folder_shows_something_and_says_how_to_see_it(name, tmp_path):
+    cfg = configure(f"experiment={name}", run_dir=tmp_path)
+    text = (CONFIGS / "experiment" / f"{name}.yaml").read_text()
+    assert re.search(rf"python train.py experiment={name}(\s|$)", text)
+    check_settings(cfg)
 
 
 def test_the_command_line_wins_over_experiment_model_and_data(tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from zoo.commandline import options
+
 ROOT = Path(__file__).parent.parent
 DRIVER = ROOT / "tests" / "drivers" / "kills.py"
 OF_THE_WEIGHTS = ["weights", "weights_and_loops", "no_rng", "no_sampler", "no_optimizer", "no_schedule"]
@@ -63,6 +65,17 @@ def test_every_part_of_a_run_goes_on_exactly():
     assert status == 0, said
     assert len(figures) == 13
     assert all(result["equal"] == result["runs"] == 6 for result in figures.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("model", [name for name in options("model") if name not in ("custom", "mlp", "lenet5")])
+def test_every_model_goes_on_exactly(model):
+    """What a model carries beside its weights, such as the statistics of batch norm, is in the checkpoint."""
+    short = "settings=trainer.max_epochs=2 data.fraction=0.3 data.batch_size=32"
+    status, figures, said = ended(start(f"model={model}", "kills=5", "damage=0", short), limit=900)
+    assert status == 0, said
+    assert (figures["plain"]["runs"], figures["plain"]["equal"]) == (5, 5)
 
 
 @pytest.mark.slow

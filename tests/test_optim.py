@@ -183,3 +183,26 @@ def test_hebb_adds_the_rate_times_output_times_input(num_features, lr):
     y = torch.randn((), generator=generator, dtype=torch.float64)
     updated = optim.hebb_update(weight, x, y, lr)
     assert updated.tolist() == pytest.approx([(w + lr * y * v).item() for w, v in zip(weight, x, strict=True)])
+
+
+@pytest.mark.parametrize("amount", [0.3, 1.0])
+def test_the_soft_threshold_is_the_proximal_map_of_the_absolute_value(amount):
+    weight = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    candidates = torch.linspace(-3, 3, 60_001, dtype=torch.float64)  # 0.0001 apart
+    costs = 0.5 * (candidates - weight.unsqueeze(1)).square() + amount * candidates.abs()  # (9, 60001)
+    found = optim.soft_threshold(weight, amount)
+    torch.testing.assert_close(found, candidates[costs.argmin(1)], rtol=0, atol=1e-4)
+    assert (found == 0).tolist() == (weight.abs() <= amount).tolist()  # exactly
+
+
+def test_limited_norms_are_scaled_down_where_they_are_longer_and_left_where_they_are_not():
+    units = torch.tensor([[[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]], [[0.0, -2.0], [1.0, 0.0], [0.6, 0.8]]])  # (2, 3, 2)
+    before = units.clone()
+    optim.limit_norms(units, 1.0)
+    torch.testing.assert_close(units[0, 0], torch.tensor([0.6, 0.8]))
+    torch.testing.assert_close(units[1, 0], torch.tensor([0.0, -1.0]))
+    short = before.norm(dim=2) <= 1
+    assert torch.equal(units[short], before[short])
+    kernels = torch.randn(1, 5, 3, 2, 2)
+    optim.limit_norms(kernels, 0.5)
+    torch.testing.assert_close(kernels.flatten(2).norm(dim=2), torch.full((1, 5), 0.5))

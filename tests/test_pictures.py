@@ -213,6 +213,76 @@ def test_a_class_keeps_its_colour_where_it_fills_the_whole_picture(k):
     assert np.allclose(shade, axis.collections[k].get_facecolor()[0, :3], atol=0.01)
 
 
+def test_heat_is_transparent_at_zero_and_yellow_at_its_largest():
+    images, heat = (
+        torch.tensor([0.0, 0.5, 1.0, 1.0]).expand(2, 3, 1, 4),
+        torch.tensor([[[0.0, 0, 0, 2]], [[9, 0, 0, 0]]]),
+    )
+    shown = pictures.heat_over(images, heat)
+    assert torch.allclose(shown[0, :, 0, :3], torch.tensor([0, 0.4, 0.8]).expand(3, 3))  # the image, in grey
+    for red, green, blue in (shown[0, :, 0, 3], shown[1, :, 0, 0]):  # whatever the size of the largest
+        assert min(red, green) > 0.85
+        assert blue < 0.1
+    assert shown.min() >= 0
+    assert shown.max() <= 1
+
+
+def test_heat_of_both_signs_is_red_above_and_blue_below_zero():
+    shown = pictures.heat_over(torch.zeros(1, 1, 1, 3), torch.tensor([[[-3.0, 0, 3]]]))[
+        0, :, 0
+    ]  # (3, 3): colour, place
+    assert shown.argmax(0)[[0, 2]].tolist() == [2, 0]
+    assert shown[:, 1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("num_outliers", "cover"), [(1, 0.9), (400, 0.18)])
+def test_one_pixel_does_not_set_the_scale_of_the_others(num_outliers, cover):
+    heat = torch.ones(1, 900)
+    heat[:, :num_outliers] = 5.0
+    red = pictures.heat_over(torch.zeros(1, 1, 30, 30), heat.view(1, 30, 30))[0, 0, -1, -1]
+    assert red == pytest.approx(cover)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (120, 150), (300, 20)])
+def test_an_image_is_drawn_beside_its_heat(channels, height, width):
+    image, heat = torch.rand(channels, height, width), torch.rand(height, width)
+    figure = pictures.explained_image(image, heat, "cat $5 (90%)", caption="Grad-CAM")
+    assert is_no_blank(figure)
+    left, right = figure.axes
+    assert np.allclose(left.images[0].get_array(), image.expand(3, -1, -1).permute(1, 2, 0))
+    assert np.allclose(right.images[0].get_array(), pictures.heat_over(image[None], heat[None])[0].permute(1, 2, 0))
+    assert (figure.get_suptitle(), right.get_title()) == ("cat $5 (90%)", "Grad-CAM")
+
+
+def test_no_heat_at_all_is_the_image_alone():
+    shown = pictures.heat_over(torch.rand(1, 1, 5, 5), torch.zeros(1, 5, 5))
+    assert torch.equal(shown[:, 0], shown[:, 2])
+
+
+def test_bars_are_sorted_by_size_and_no_more_than_can_be_read():
+    values = {f"feature ${i}": (-1.0) ** i * i for i in range(50)}
+    figure = pictures.bars(values, xlabel="share", title="fifty", most=20)
+    assert is_no_blank(figure)
+    axis = figure.axes[0]
+    assert [bar.get_width() for bar in axis.patches] == [(-1.0) ** i * i for i in range(30, 50)]  # from the bottom up
+    assert axis.get_yticklabels()[-1].get_text() == "feature $49"
+    assert axis.get_title() == "fifty (20 of 50)"
+    assert pictures.bars({"a": 0.0}, xlabel="", title="one").axes[0].get_title() == "one"
+
+
+@pytest.mark.parametrize("losses", [[3.0, 2.0, 1.0, 50.0], [1.0, 1.0, 1.0, 1.0], [-1.0, -3.0, -2.0, 1e9]])
+def test_a_rate_test_shows_the_fall_and_lets_the_divergence_leave_the_picture(losses):
+    rates = [1e-4, 1e-3, 1e-2, 1e-1]
+    figure = pictures.rate_test(rates, losses, losses, {"steepest fall": 1e-3, "another": 2e-3})
+    axis = figure.axes[0]
+    assert is_no_blank(figure)
+    assert axis.get_xscale() == "log"
+    low, high = axis.get_ylim()
+    assert low < min(losses[:3]) <= max(losses[:2]) < high < 49
+    assert [text.get_text() for text in axis.get_legend().get_texts()][2:] == ["steepest fall: 0.001", "another: 0.002"]
+
+
 def test_drawing_leaves_nothing_in_the_global_registry():
     from matplotlib import pyplot
 

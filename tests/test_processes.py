@@ -93,6 +93,23 @@ def test_150_steps_are_those_of_one_process(tmp_path, model):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("model", "also"),
+    [  # those without batch norm, which sees each process's own samples
+        ("cnn", "data.image_size=28"),
+        ("cnn1d", ""),
+        ("alexnet", "model.dropout=0 model.widths=[8,24,48,32,32] model.hidden_features=[64,64]"),
+        ("vgg", "model.dropout=0 model.batch_norm=false"),
+    ],
+)
+def test_convolutional_networks_are_trained_alike(tmp_path, model, also):
+    settings = ["steps=28", "precision=64-true", "processes=1,2,3"]
+    rows = execute("processes", tmp_path, f"model={model}", f"also={also}", *settings)["rows"]
+    assert len(rows) == 4
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "arguments",

@@ -91,7 +91,8 @@ def test_cells_are_numbered_as_hydra_numbers_them():
 def test_every_prepared_sweep_fits_the_default_run(name, tmp_path):
     found = begin([f"sweep={name}"], tmp_path)
     assert found.axes
-    assert (found.settings["metric"], found.settings["mode"]) == ("val/accuracy", "max")
+    metric = ("loss_gap", "min") if name == "overfitting" else ("val/accuracy", "max")
+    assert (found.settings["metric"], found.settings["mode"]) == metric
     assert found.common == []
 
 

@@ -20,8 +20,10 @@ from zoo.checkpoint import check_resume, check_run, find_resume, load_pretrained
 from zoo.commandline import CONFIGS, options
 from zoo.errors import UserError
 from zoo.instantiate import deepest, make, named
+from zoo.layers.dropout import use_dropout
+from zoo.layers.init import left_alone
 from zoo.peers import accelerator_for, cores, first_process_first, join, place, started_by_others
-from zoo.scratch.layers import from_scratch
+from zoo.scratch.swap import write_out
 from zoo.session import Run
 from zoo.settings import FACTS, check_class_weights, check_pair, check_settings, choice, misfit, settle_task
 from zoo.trainer import build_trainer, quiet_libraries
@@ -29,7 +31,10 @@ from zoo.trainer import build_trainer, quiet_libraries
 log = logging.getLogger(__name__)
 
 ALL_THREADS = torch.get_num_threads()  # before any run has asked for another number
-GROUPS = ("model", "data", "task", "optimizer", "scheduler", "augment", "finetune", "trainer", "logger")
+GROUPS = (
+    *("model", "data", "task", "init", "optimizer", "scheduler", "regularizer", "augment", "finetune", "trainer"),
+    "logger",
+)
 
 
 def build(cfg: DictConfig) -> Run:
@@ -59,12 +64,16 @@ def build(cfg: DictConfig) -> Run:
     config = resolve(cfg)
     notes = list(data.prepare().notes)
     model = build_model(config, data)
+    if not config.get("resume"):
+        notes += initialize(config, model)  # pretrained= is the seventh initialization: it comes last, and stays
     if config.get("pretrained") and not config.get("resume"):
         notes += load_pretrained(model, config["pretrained"]).lines()
-    if config.get("scratch"):
-        notes.append(scratch_note(model))
     check_output(config, model, data)
     task = build_task(config, model, data)
+    if config.get("scratch"):
+        notes.append(scratch_note(task))
+    if config["trainer"].get("channels_last"):
+        task.model.to(memory_format=torch.channels_last)
     if config.get("compile"):
         task.model.compile()  # in place, so that checkpoint keys stay plain
     trainer, checkpoint = build_trainer(config, task, data)
@@ -147,9 +156,9 @@ def check_best(keeper: RunCheckpoint, checkpoint: dict[str, Any]) -> list[str]:
     return []
 
 
-def scratch_note(model: nn.Module) -> str:
-    """Puts the layers of zoo.scratch into the model, and says which."""
-    turned, left = from_scratch(model)
+def scratch_note(task: Any) -> str:
+    """Puts layers, loss and optimizer of zoo.scratch into the task, and says which."""
+    turned, left = write_out(task)
     return f"Written out: {', '.join(turned) or 'nothing'}" + (f"; torch's own: {', '.join(left)}" if left else "")
 
 
@@ -234,6 +243,7 @@ def build_model(config: dict[str, Any], data: Any) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UserError(f"model._target_={target} gives a {type(model).__name__}, not a torch.nn.Module.")
     config["model"] = settings
+    use_dropout(model, (config.get("regularizer") or {}).get("dropout", "inverted"))
     needs = getattr(named(config["optimizer"]["_target_"], "optimizer"), "needs", None)
     if needs and not hasattr(model, needs):
         others = ", ".join(name for name in options("optimizer") if name != "perceptron")
@@ -242,6 +252,26 @@ def build_model(config: dict[str, Any], data: Any) -> nn.Module:
             f"has none. Use model=perceptron, or one of these optimizers: {others}."
         )
     return model
+
+
+def initialize(config: dict[str, Any], model: nn.Module) -> list[str]:
+    """Draws the weights anew where `init=` says so, and says which; see `zoo.layers.init` for what it leaves alone."""
+    settings = config.get("init") or {}
+    if not settings.get("_target_"):
+        return []
+    name = choice(config, "init")
+    done = make(settings, f"init={name}", model=model)
+    if not done:
+        raise UserError(
+            f"init={name} knows no layer of model={choice(config, 'model')}; leave it out, and let the model itself "
+            "initialize its weights."
+        )
+    biases = sum("bias" in tensor.rpartition(".")[2] for tensor in done)
+    left = ", ".join(f"{number} of {kind}" for kind, number in left_alone(model, done).items())
+    return [
+        f"init={name}: {len(done) - biases} weights set, {biases} biases 0"
+        + (f"; as the model made them: {left}" if left else "")
+    ]
 
 
 def sizes_for(target: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ A name is not enough: `zoo.commandline.os.system` begins with `zoo.` too, so eac
 import importlib
 import inspect
 import json
+import pickle
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import UserError
+from zoo.layers.dropout import use_dropout
 
 FORMAT_VERSION = 2
 RESUMABLE_VERSION = 2  # before it, a checkpoint did not hold all that an exact resume needs
+OLD_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # begins what torch wrote before 1.6, as published weights
 ALLOWED = ("zoo.",)
 PURE = ("zoo.models.", "zoo.layers.", "zoo.losses.", "zoo.optim.", "zoo.scratch.")  # functions, too, not only classes
 ALLOWED_EXACTLY = ("torch.nn.ReLU", "torch.nn.Tanh", "torch.nn.Sigmoid", "torch.nn.GELU")
@@ -49,12 +52,13 @@ def read(source: str | Path) -> dict[str, Any]:
     path = find(source)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    _check_archive(path)
+    if not _is_of_old_torch(path):  # it has no checksums to look at
+        _check_archive(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
-            f"{path} was refused: it is no checkpoint of tensors and plain containers, and anything else may run code."
+            f"{path} was refused: it is no whole checkpoint of tensors and plain containers; all else may run code."
         ) from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint.")
@@ -68,6 +72,11 @@ def read(source: str | Path) -> dict[str, Any]:
             f"up to {FORMAT_VERSION}); update the zoo."
         )
     return checkpoint
+
+
+def _is_of_old_torch(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(OLD_TORCH)) == OLD_TORCH
 
 
 def _check_archive(path: Path) -> None:
@@ -196,11 +205,14 @@ def build_model(checkpoint: dict[str, Any], path: Path, allow: Sequence[str] = (
         raise UserError(f"The model of {path} cannot be built: {str(error).splitlines()[0]}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"The model of {path} cannot be built: its configuration gives a {type(model).__name__}.")
+    use_dropout(model, (config.get("regularizer") or {}).get("dropout", "inverted"))
     try:
         model.load_state_dict(model_weights(checkpoint))
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(f"The weights of {path} do not fit its model: {first}") from error
+    if (config.get("trainer") or {}).get("channels_last"):  # as it was trained, to the bit
+        model.to(memory_format=torch.channels_last)
     return model.eval()
 
 
@@ -348,6 +360,13 @@ class LoadReport:
         return [f"Pretrained {self.source}: {counts} tensors", *details]
 
 
+def renamed(weights: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
+    """The same tensors, where a name begins with a key of `prefixes` with its value in that place."""
+    for old, new in prefixes.items():
+        weights = {new + name.removeprefix(old) if name.startswith(old) else name: x for name, x in weights.items()}
+    return weights
+
+
 def adapt_channels(weight: Tensor, shape: torch.Size) -> Tensor | None:
     """A convolution kernel (O, C, ...) for another number of input channels, or None where that is not the difference.
 
@@ -362,14 +381,18 @@ def adapt_channels(weight: Tensor, shape: torch.Size) -> Tensor | None:
 def load_pretrained(model: nn.Module, source: str | Path) -> LoadReport:
     """Puts the weights of `source` into `model` as far as they fit, and says what became of each tensor.
 
+    A class may say under which other names its layers are published: `also_known_as = {"linear.": "fc."}`.
+
     Raises:
         UserError: fewer than half of the model's tensors are in the file under the same name.
     """
     path = find(source)
-    weights = model_weights(read(path))
+    weights = renamed(model_weights(read(path)), getattr(model, "also_known_as", {}))
     report, state = LoadReport(str(path)), model.state_dict()
     for name, own in state.items():
         other = weights.pop(name, None)
+        if other is None and name.endswith("num_batches_tracked"):
+            continue  # a mere counter, which weights of torch before 0.4.1 do not have
         if other is None:
             report.new.append(name)
         elif other.shape == own.shape:
@@ -384,10 +407,11 @@ def load_pretrained(model: nn.Module, source: str | Path) -> LoadReport:
                 state[name] = adapted.to(own.dtype)
                 report.adapted.append(sizes)
     report.skipped = list(weights)
-    if 2 * (len(report.loaded) + len(report.adapted)) < len(state):
+    found = len(report.loaded) + len(report.adapted)
+    if found < len(report.new):
         raise UserError(
-            f"{path} does not fit this model: only {len(report.loaded)} of its {len(state)} tensors are there under "
-            "the same name and size. Choose the model that the checkpoint was trained with."
+            f"{path} does not fit this model: only {len(report.loaded)} of its {found + len(report.new)} tensors are "
+            "there under the same name and size. Choose the model that the checkpoint was trained with."
         )
     model.load_state_dict(state)
     return report

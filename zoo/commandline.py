@@ -103,6 +103,9 @@ def check_argument(argument: str) -> None:
                             "optimizer.lr=0.1.")  # fmt: skip
     elif not key or (not equals and not argument.startswith("~")):
         raise UserError(f"'{argument}' is not understood; write key=value, for instance model=mlp.")
+    elif equals and "/" in plain and (CONFIGS / plain).is_dir() and not plain.startswith("hydra"):
+        group, _, folder = plain.partition("/")
+        raise UserError(f"What lies in a folder is chosen by its group: {group}={folder}/{value}.")
     elif equals and (CONFIGS / plain).is_dir() and re.fullmatch(r"null|true|false|[-+.\d]*", value):
         raise UserError(f"There is no {plain}={value}{suggest(value, options(plain))}")
     elif plain == "run_dir" and value in ("", "null"):
@@ -135,8 +138,9 @@ def prepare(arguments: Sequence[str]) -> list[str]:
 
 
 def options(group: str) -> list[str]:
-    """The names of a configuration group."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+    """The names of a configuration group; one in a folder of it has the folder before it, as pathology/overfitting."""
+    place = CONFIGS / group
+    return sorted(path.relative_to(place).with_suffix("").as_posix() for path in place.rglob("*.yaml"))
 
 
 def unquoted(argument: str) -> str:

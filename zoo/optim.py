@@ -1,4 +1,4 @@
-"""How weights move: the perceptron rule, parameter groups and learning-rate schedules.
+"""How weights move: the perceptron rule, soft threshold and max-norm, parameter groups and learning-rate schedules.
 
 A schedule is a function (optimizer, total_iterations, iterations_per_epoch) -> what Lightning expects of
 `configure_optimizers`: the torch scheduler, and whether it steps after each iteration or each epoch.
@@ -46,6 +46,27 @@ def hebb_update(weight: Tensor, x: Tensor, y: Tensor, lr: float = 1.0) -> Tensor
     w += lr y x        weight (F,), x (F,), y () the unit's own activity
     """
     return weight + lr * y * x
+
+
+def soft_threshold(weight: Tensor, amount: float) -> Tensor:
+    """Each value moved by `amount` towards 0, and 0 where it would pass it; any shape.
+
+    It is the proximal map of amount * |w|, min over v of (v - w)^2 / 2 + amount |v|: with lr * l1 after a gradient step
+    it is the second half of forward-backward splitting (Duchi and Singer, JMLR 2009, equation 19).
+    """
+    return weight - weight.clamp(-amount, amount)
+
+
+def limit_norms(units: Tensor, most: float) -> None:
+    """Scales down, in place, the weights of each unit that are longer than `most`: max-norm.
+
+    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014, section 5.1.
+
+    Args:
+        units: (G, U, ...), all but the first two axes being the incoming weights of a unit.
+    """
+    norms = torch.linalg.vector_norm(units, dim=tuple(range(2, units.ndim)), keepdim=True)  # (G, U, 1, ...)
+    units.mul_(most / norms.clamp(min=most))  # by exactly 1 where they are short enough
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:

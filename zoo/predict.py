@@ -22,11 +22,10 @@ from torch import Tensor, nn
 
 from zoo.checkpoint import build_model, find, read
 from zoo.errors import UserError
+from zoo.losses.supervised import LOSSES
 
 CHUNK = 64  # inputs that are in memory at a time
 TABLE_ENDINGS = (".csv", ".tsv", ".txt")
-PROBABILISTIC = ("cross_entropy", "binary_cross_entropy")  # losses after which softmax and sigmoid are probabilities
-
 
 Place = tuple[str, int | None]
 
@@ -39,11 +38,18 @@ class Answer:
         file, row: where the input came from; the row as in the file (the header is row 1), None for a picture.
         ranked: (class, probability or score), the best first. For several labels, or targets of a regression, all of
             them in the order of training: (label, probability or score), (target, value in its own units).
+        because: where the answer comes from, for people; empty where nobody asked.
+        explanation: the same as facts for a program.
     """
 
     file: str
     row: int | None
     ranked: list[tuple[str, float]]
+    because: str = ""
+    explanation: Mapping[str, Any] = field(default_factory=dict)
+
+
+Explain = Callable[[list[Answer], Tensor], list[Answer]]  # answers to inputs (B, ...) -> the same with their reasons
 
 
 @dataclass
@@ -75,6 +81,7 @@ class Predictor:
         preprocessing: of the checkpoint.
         data: settings of the data that it was trained on.
         device: where the model is.
+        border: the probability or score above which one of two classes, or a label, holds.
     """
 
     model: nn.Module
@@ -84,6 +91,7 @@ class Predictor:
     preprocessing: dict[str, Any]
     data: dict[str, Any]
     device: str = "cpu"
+    border: float = 0.0
 
     def describe(self) -> str:
         """One line on what the numbers mean."""
@@ -105,10 +113,10 @@ class Predictor:
         if self.kind == "regression":
             shift, spread = (self.preprocessing.get(key) for key in ("target_mean", "target_std"))
             return outputs if shift is None else outputs * torch.tensor(spread) + torch.tensor(shift)
-        if self.measure == "probability":
+        if self.measure == "probability" and not getattr(self.model, "gives_probabilities", False):
             outputs = outputs.softmax(1) if self.kind == "multiclass" else outputs.sigmoid()
-            return torch.cat([1 - outputs, outputs], 1) if self.kind == "binary" else outputs
-        return torch.cat([-outputs, outputs], 1) if self.kind == "binary" else outputs
+        # The other class of one output is its mirror image: 1 - p of a probability, -a of a score with its border at 0.
+        return torch.cat([2 * self.border - outputs, outputs], 1) if self.kind == "binary" else outputs
 
     def rank(self, measures: Tensor) -> list[tuple[str, float]]:
         """One row (K,) with names: the best first; as they come for several labels and for regression."""
@@ -132,33 +140,44 @@ class Predictor:
             raise UserError(f"There is nothing at {path}; input= takes a file or a folder that is there.")
         return READERS[self.preprocessing["kind"]](self, path, reading or {})
 
-    def answers(self, inputs: Inputs | str | Path) -> Iterator[Answer]:
+    def answers(self, inputs: Inputs | str | Path, explain: Explain | None = None) -> Iterator[Answer]:
         """One answer after another, in the order of the inputs (files by name, rows as in the file)."""
         opened = inputs if isinstance(inputs, Inputs) else self.open(inputs)
         for places, prepared in opened.chunks:
-            for (file, row), measures in zip(places, self.measures(prepared), strict=True):
-                if not measures.isfinite().all():
-                    raise UserError(f"The model gives no finite number for {file}; did its training go wrong?")
-                yield Answer(file, row, self.rank(measures))
+            answers = self.chunk(places, prepared)
+            yield from answers if explain is None else explain(list(answers), prepared)
+
+    def chunk(self, places: list[Place], prepared: Tensor) -> Iterator[Answer]:
+        """The answers to inputs (B, ...) of those places."""
+        for (file, row), measures in zip(places, self.measures(prepared), strict=True):
+            if not measures.isfinite().all():
+                raise UserError(f"The model gives no finite number for {file}; did its training go wrong?")
+            yield Answer(file, row, self.rank(measures))
+
+    def words(self, name: str, number: float) -> str:
+        """One of what is ranked, for people."""
+        forms = {"probability": "{} ({:.1%})", "score": "{} ({:.4g})", "value": "{} {:.6g}"}
+        return forms[self.measure].format(name, number)
 
     def text(self, answer: Answer, top: int = 3) -> str:
         """One line for people, with the `top` best classes."""
         shown = answer.ranked[:top] if self.kind in ("multiclass", "binary") else answer.ranked
-        form = {"probability": "{} ({:.1%})", "score": "{} ({:.4g})", "value": "{} {:.6g}"}[self.measure]
         place = answer.file if answer.row is None else f"row {answer.row}"
-        return f"{place}: {', '.join(form.format(*pair) for pair in shown)}"
+        because = f"; {answer.because}" if answer.because else ""
+        return f"{place}: {', '.join(self.words(*pair) for pair in shown)}{because}"
 
     def json(self, answer: Answer, top: int = 3) -> str:
         """One line of JSON, with the `top` best classes in full precision, or with all labels and those that hold."""
         place = {"input": answer.file} | ({} if answer.row is None else {"row": answer.row})
+        reason = {"explanation": answer.explanation} if answer.explanation else {}
         if self.kind == "regression":
-            return json.dumps(place | {"values": dict(answer.ranked)})
+            return json.dumps(place | {"values": dict(answer.ranked)} | reason)
         if self.kind == "multilabel":
-            plural, least = ("probabilities", 0.5) if self.measure == "probability" else ("scores", 0.0)
-            hold = [name for name, value in answer.ranked if value > least]
-            return json.dumps(place | {"labels": hold, plural: dict(answer.ranked)})
+            plural = "probabilities" if self.measure == "probability" else "scores"
+            hold = [name for name, value in answer.ranked if value > self.border]
+            return json.dumps(place | {"labels": hold, plural: dict(answer.ranked)} | reason)
         pairs = [{"label": name, self.measure: value} for name, value in answer.ranked]
-        return json.dumps(place | pairs[0] | {"top": pairs[:top]})
+        return json.dumps(place | pairs[0] | {"top": pairs[:top]} | reason)
 
 
 def open_images(predictor: Predictor, path: Path, reading: Mapping[str, str]) -> Inputs:
@@ -249,10 +268,10 @@ def load(source: str | Path, allow: Sequence[str] = ()) -> Predictor:
         kind = preprocessing.get("kind") if isinstance(preprocessing, dict) else None
         reason = f"its inputs are of kind '{kind}'" if kind else "it does not say how inputs are prepared"
         raise UserError(f"{path} cannot be used on images or tables: {reason}.")
-    kind, measure = answer_kind(config.get("task") or {}, has_scores=hasattr(model, "scores"), path=path)
+    kind, measure, border = answer_kind(config.get("task") or {}, model, path)
     names = [str(name) for name in checkpoint.get("classes") or []] or numbered(config, kind)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Predictor(model.to(device), kind, measure, names, preprocessing, config.get("data") or {}, device)
+    return Predictor(model.to(device), kind, measure, names, preprocessing, config.get("data") or {}, device, border)
 
 
 def numbered(config: dict[str, Any], kind: str) -> list[str]:
@@ -261,12 +280,18 @@ def numbered(config: dict[str, Any], kind: str) -> list[str]:
     return [str(k) for k in range(size)]
 
 
-def answer_kind(task: dict[str, Any], *, has_scores: bool, path: Path) -> tuple[str, str]:
-    """(kind, measure) of a task's configuration; see `Predictor`."""
+def answer_kind(task: dict[str, Any], model: nn.Module, path: Path) -> tuple[str, str, float]:
+    """(kind, measure, border) of a task's configuration and its model; see `Predictor`."""
     name = str(task.get("_target_", "")).rpartition(".")[2]
     if name == "Regression":
-        return "regression", "value"
-    kind = str(task.get("kind"))
+        return "regression", "value", 0.0
+    kind, loss = str(task.get("kind")), LOSSES.get(str(task.get("loss")))
     if name != "Classification" or kind not in ("multiclass", "binary", "multilabel"):
         raise UserError(f"{path} was trained by {name or 'no task'}; predict knows Classification and Regression.")
-    return kind, "probability" if task.get("loss") in PROBABILISTIC and not has_scores else "score"
+    if loss is None or hasattr(model, "scores"):
+        return kind, "score", 0.0
+    # Sigmoids of several classes need not sum to 1.
+    rivals = kind == "multiclass" and type(getattr(model, "output_activation", None)).__name__ == "Sigmoid"
+    if loss.takes == "logits" or (getattr(model, "gives_probabilities", False) and not rivals):
+        return kind, "probability", 0.5
+    return kind, "score", loss.border

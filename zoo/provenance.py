@@ -16,7 +16,7 @@ ELSEWHERE = (
     *("trainer.num_threads", "trainer.lean_loop", "trainer.log_every_n_steps", "trainer.profiler"),
 )
 # Groups whose classes compute the number; messages, pictures and curves do not.
-COMPUTING = ("model", "data", "task", "optimizer", "scheduler", "augment", "finetune")
+COMPUTING = ("model", "data", "task", "init", "optimizer", "scheduler", "regularizer", "augment", "finetune")
 SHOWING = ("zoo.errors", "zoo.pictures", "zoo.commandline", "zoo.callbacks")
 
 
@@ -46,6 +46,22 @@ def recipe(experiment: str) -> dict[str, Any]:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         composed: Any = OmegaConf.to_container(compose("train", overrides=[f"experiment={experiment}"]), resolve=False)
     return composed
+
+
+def settings(composed: dict[str, Any]) -> dict[str, Any]:
+    """What decides a recipe's number, by dotted name; see `ELSEWHERE` for what does not."""
+
+    def walk(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in node.items():
+            name = f"{prefix}{key}"
+            if name in ELSEWHERE or name.partition(".")[0] in ("hydra", "published"):
+                continue
+            if isinstance(value, dict) and value:
+                yield from walk(value, f"{name}.")
+            else:
+                yield name, value
+
+    return dict(walk(composed, ""))
 
 
 def recipe_hash(experiment: str) -> str:

@@ -20,8 +20,15 @@ FACTS = ("image_shape", "num_features", "num_classes", "num_targets", "vocab_siz
 NEEDED = ("model", "data", "task", "optimizer", "trainer")
 NOTES = ("choices", "overrides", "published")  # top-level keys that are written down and steer nothing
 # What may stand besides what kind and range allow.
-EXCEPTIONS: dict[str, Any] = {"data.batch_size": "full", "trainer.max_epochs": -1, "trainer.max_steps": -1}
+EXCEPTIONS: dict[str, Any] = {
+    "data.batch_size": "full",
+    "model.padding": "same",
+    "trainer.max_epochs": -1,
+    "trainer.max_steps": -1,
+}
 NAMES = ("run_dir", "data_dir")
+# One value for every block of a network, or a list with one for each.
+PER_BLOCK = ("model.kernel_size", "model.stride", "model.padding", "model.dilation", "model.pool_size")
 
 # key or pattern: whether whole, least and greatest value; of a list, of each element. null is left to the kind.
 RANGES: dict[str, tuple[bool, float, float]] = {
@@ -33,18 +40,35 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "launcher.timeout": (False, 1, inf),
     "data.eval_batch_size": (True, 1, inf),
     "data.num_workers": (True, 0, inf),
-    "augment.flip": (False, 0, 1),
+    "augment.*flip": (False, 0, 1),
+    "augment.brightness": (False, 0, 1),
+    "augment.contrast": (False, 0, 1),
+    "augment.shear": (False, 0, 80),
+    "augment.scale": (False, 0, inf),
+    "augment.rotate": (False, 0, 180),
+    "augment.translate": (False, 0, 1),
+    "augment.crop": (False, 0, 1),
     "augment.shift": (True, 0, inf),
     "augment.noise": (False, 0, inf),
     "augment.cutout": (True, 0, inf),
     "model.*features": (True, 1, inf),
     "model.*dropout": (False, 0, 1),
+    "model.channels": (True, 1, inf),
+    "model.kernel_size": (True, 1, inf),
+    "model.stride": (True, 1, inf),
+    "model.dilation": (True, 1, inf),
+    "model.pool_size": (True, 1, inf),
+    "init.std": (False, 0, inf),
+    "init.bound": (False, 0, inf),
+    "regularizer.l?": (False, 0, inf),
+    "regularizer.max_norm": (False, 0, inf),
     "optimizer.lr": (False, 0, inf),
     "optimizer.weight_decay": (False, 0, inf),
     "optimizer.momentum": (False, 0, inf),
     "scheduler.step_size": (True, 1, inf),
     "scheduler.milestones": (True, 1, inf),
     "scheduler.patience": (True, 0, inf),
+    "task.delta": (False, 1e-6, inf),
     "task.label_smoothing": (False, 0, 1),
     "task.top_k": (True, 1, inf),
     "trainer.devices": (True, 1, inf),
@@ -82,7 +106,10 @@ def check_settings(cfg: DictConfig) -> None:
             raise UserError(f"{key}={value}: {key} has settings of its own; set {key}.{below[-1]}, for instance.")
         if key.startswith("callbacks.") and key.count(".") == 1 and value not in (None, {}):
             raise UserError(f"{key}={value} is no callback; name its class: +{key}._target_=mypackage.MyCallback")
-        check_kind(key, value, known.get(key, []))
+        examples = known.get(key, [])
+        in_parts = key in PER_BLOCK and isinstance(value, list) and not any(isinstance(e, list) for e in examples)
+        for part in value if in_parts else [value]:
+            check_kind(key, part, examples)
         for pattern, limits in RANGES.items():
             if fnmatch(key, pattern):
                 check_range(key, value, *limits)
@@ -109,7 +136,7 @@ def declared(choices: dict[str, str | None]) -> dict[str, list[Any]]:
         content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         content.pop("hydra", None)
         siblings = [entry for entry in content.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-        files += [(group, path.with_name(f"{name}.yaml")) for name in siblings]
+        files += [(group, CONFIGS / group / f"{name}.yaml") for name in siblings]
         is_global = path.read_text(encoding="utf-8").startswith("# @package _global_")
         for key, value in leaves(content, f"{group}." if group and not is_global else ""):
             found.setdefault(key, []).append(value)

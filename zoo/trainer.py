@@ -31,21 +31,23 @@ def quiet_libraries() -> None:
 
 
 def build_callbacks(config: dict[str, Any], task: Any) -> list[Any]:
-    """The configured callbacks; an entry with a null value is off."""
-    entries = dict(config.get("callbacks") or {}) | {"finetune": config.get("finetune")}
+    """The configured callbacks; an entry with a null value is off, and so is one that says it is not `active`."""
+    entries = {f"callbacks.{name}": entry for name, entry in (config.get("callbacks") or {}).items()}
+    entries |= {group: config.get(group) for group in ("finetune", "regularizer")}
     built = []
     for name, entry in entries.items():
         if not entry or None in entry.values() or not entry.get("_target_"):
             continue
         automatic = {"monitor": task.monitor, "mode": task.mode}
         entry = {key: automatic[key] if value == "auto" and key in automatic else value for key, value in entry.items()}
-        built.append(make(entry, f"callbacks.{name}"))
-    return built
+        built.append(make(entry, name))
+    return [callback for callback in built if getattr(callback, "active", True)]
 
 
 def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer, RunCheckpoint | None]:
     settings = dict(config["trainer"])
-    settings.pop("num_threads", None)
+    for key in ("num_threads", "channels_last"):  # not Lightning's
+        settings.pop(key, None)
     several = place()[1] > 1
     if not several and settings.get("strategy") == "ddp":
         settings["strategy"] = "auto"  # one process has nobody to average with

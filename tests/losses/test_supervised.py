@@ -1,3 +1,5 @@
+import inspect
+import math
 from collections.abc import Callable
 
 import pytest
@@ -88,12 +90,181 @@ def test_binary_cross_entropy_is_the_mean_over_samples_and_labels(num_samples, n
 def test_one_logit_for_two_classes_equals_softmax_over_0_and_that_logit(num_samples):
     logits, y = randn(num_samples, 1), labels(num_samples, 2)
     weights = torch.tensor([1.0, 5.0], dtype=torch.float64)
-    for options in ({}, {"class_weights": weights}):
+    for options in ({}, {"class_weights": weights}, {"class_weights": weights, "label_smoothing": 0.2}):
         assert_same(
             logits,
             lambda a, o=options: supervised.binary_cross_entropy(a, y, **o),
             lambda a, o=options: supervised.cross_entropy(torch.cat([torch.zeros_like(a), a], 1), y, **o),
         )
+
+
+def distributions(num_samples: int, num_classes: int) -> Tensor:
+    """(B, K) rows that sum to 1, one of them with a 0 in it."""
+    y = randn(num_samples, num_classes, seed=2).softmax(1)
+    y[0] = F.one_hot(torch.tensor(1), num_classes)
+    return y
+
+
+@pytest.mark.parametrize(("num_samples", "num_classes"), SIZES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_one_hot_vectors_and_class_indices_give_the_same_cross_entropy(num_samples, num_classes, smoothing, weighted):
+    logits, y = randn(num_samples, num_classes), labels(num_samples, num_classes)
+    options = {"label_smoothing": smoothing}
+    if weighted:
+        options["class_weights"] = torch.arange(1, num_classes + 1).double()
+    assert_same(
+        logits,
+        lambda a: supervised.cross_entropy(a, y, **options),
+        lambda a: supervised.cross_entropy(a, F.one_hot(y, num_classes), **options),
+        lambda a: supervised.cross_entropy(a, F.one_hot(y, num_classes).double(), **options),
+        lambda a: supervised.cross_entropy_of_probabilities(a.softmax(1), y, **options),
+        lambda a: supervised.cross_entropy_of_probabilities(a.softmax(1), F.one_hot(y, num_classes), **options),
+    )
+
+
+@pytest.mark.parametrize(("num_samples", "num_classes"), SIZES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_takes_distributions(num_samples, num_classes, smoothing):
+    logits, y = randn(num_samples, num_classes), distributions(num_samples, num_classes)
+    assert_same(
+        logits,
+        lambda a: supervised.cross_entropy(a, y, label_smoothing=smoothing),
+        lambda a: F.cross_entropy(a, y, label_smoothing=smoothing),
+        lambda a: supervised.cross_entropy_of_probabilities(a.softmax(1), y, label_smoothing=smoothing),
+    )
+
+
+@pytest.mark.parametrize(("num_samples", "num_classes"), SIZES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("soft", [False, True], ids=["class indices", "distributions"])
+def test_kl_divergence_is_the_cross_entropy_less_the_entropy_of_the_target(num_samples, num_classes, smoothing, soft):
+    logits, y = randn(num_samples, num_classes), labels(num_samples, num_classes)
+    target = distributions(num_samples, num_classes) if soft else y
+    whole = target if soft else F.one_hot(y, num_classes).double()
+    whole = (1 - smoothing) * whole + smoothing / num_classes
+    entropy = -torch.special.xlogy(whole, whole).sum(1).mean()
+    assert_same(
+        logits,
+        lambda a: supervised.kl_divergence(a, target, label_smoothing=smoothing),
+        lambda a: supervised.cross_entropy(a, target, label_smoothing=smoothing) - entropy,
+    )
+
+
+def test_kl_divergence_is_0_for_the_right_distribution_and_above_it_for_any_other():
+    y = distributions(50, 4)[1:]
+    assert supervised.kl_divergence(y.log(), y).item() == pytest.approx(0, abs=1e-12)
+    for seed in range(20):
+        assert supervised.kl_divergence(randn(49, 4, seed=seed), y) > 0
+    assert supervised.kl_divergence(torch.tensor([[0.0, 200.0]]), torch.tensor([1])).item() == 0  # 0 log 0 = 0
+
+
+@pytest.mark.parametrize(("num_samples", "num_labels"), [(1, 1), (7, 1), (1, 4), (16, 4)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_binary_cross_entropy_of_probabilities_equals_that_of_logits(num_samples, num_labels, smoothing):
+    logits, y = randn(num_samples, num_labels), labels(num_samples * num_labels, 2).reshape(num_samples, num_labels)
+    assert_same(
+        logits,
+        lambda a: supervised.binary_cross_entropy(a, y, label_smoothing=smoothing),
+        lambda a: supervised.binary_cross_entropy_of_probabilities(a.sigmoid(), y, label_smoothing=smoothing),
+        lambda a: F.binary_cross_entropy(a.sigmoid(), (1 - smoothing) * y.double() + smoothing / 2),
+    )
+
+
+def test_a_probability_of_0_costs_as_much_as_its_type_can_say_and_is_no_error():
+    least = -torch.log(torch.tensor(torch.finfo(torch.float32).tiny)).item()
+    p = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    loss = supervised.cross_entropy_of_probabilities(p, torch.tensor([1]))
+    loss.backward()
+    assert loss.item() == pytest.approx(least) == pytest.approx(87.3, abs=0.1)
+    assert p.grad.isfinite().all()
+    assert supervised.cross_entropy_of_probabilities(p.detach(), torch.tensor([0])).item() == 0
+    for value, y in ((0.0, 1), (1.0, 0)):
+        loss = supervised.binary_cross_entropy_of_probabilities(torch.tensor([[value]]), torch.tensor([y]))
+        assert loss.item() == pytest.approx(least)
+
+
+@pytest.mark.parametrize(("num_samples", "num_classes"), SIZES)
+def test_hinge_sums_over_the_classes_that_come_within_1_of_the_right_one(num_samples, num_classes):
+    outputs, y = randn(num_samples, num_classes), labels(num_samples, num_classes)
+
+    def formula(a: Tensor) -> Tensor:
+        margins = [
+            torch.relu(1 - a[i, y[i]] + a[i, k]) for i in range(num_samples) for k in range(num_classes) if k != y[i]
+        ]
+        return sum(margins) / (num_classes * num_samples)
+
+    assert_same(outputs, lambda a: supervised.hinge(a, y), formula, lambda a: F.multi_margin_loss(a, y))
+
+
+@pytest.mark.parametrize(("num_samples", "num_labels"), [(1, 1), (7, 1), (16, 4)])
+def test_hinge_of_yes_and_no_is_max_0_1_minus_t_a(num_samples, num_labels):
+    outputs, y = randn(num_samples, num_labels), labels(num_samples * num_labels, 2).reshape(num_samples, num_labels)
+    targets = y[:, 0] if num_labels == 1 else y.double()
+
+    def formula(a: Tensor) -> Tensor:
+        cells = [torch.relu(1 - (2 * t - 1) * x) for x, t in zip(a.flatten(), y.flatten(), strict=True)]
+        return sum(cells) / len(cells)
+
+    assert_same(outputs, lambda a: supervised.hinge(a, targets), formula)
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_class_weights_of_hinge_weight_the_mean_over_samples(num_classes):
+    outputs, y = randn(9, num_classes), labels(9, max(2, num_classes))
+    weights = torch.arange(1, 4).double()[: max(2, num_classes)]
+
+    def formula(a: Tensor) -> Tensor:
+        each = [supervised.hinge(a[i : i + 1], y[i : i + 1]) for i in range(9)]
+        return sum(weights[k] * value for k, value in zip(y, each, strict=True)) / weights[y].sum()
+
+    assert_same(outputs, lambda a: supervised.hinge(a, y, class_weights=weights), formula)
+
+
+def test_hinge_has_no_gradient_for_what_is_right_by_more_than_1():
+    outputs = torch.tensor([[2.0, 0.5, -1.0]], requires_grad=True)
+    supervised.hinge(outputs, torch.tensor([0])).backward()
+    assert torch.equal(outputs.grad, torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("name", ["mean_squared_error", "mean_absolute_error", "huber"])
+@pytest.mark.parametrize("num_classes", [1, 2, 5])
+def test_errors_take_class_indices_as_one_hot_vectors(name, num_classes):
+    outputs, y = randn(6, num_classes), labels(6, max(2, num_classes))
+    wanted = y[:, None].double() if num_classes == 1 else F.one_hot(y, num_classes).double()
+    loss = supervised.LOSSES[name].function
+    torch_name = {"mean_squared_error": "mse_loss", "mean_absolute_error": "l1_loss", "huber": "huber_loss"}[name]
+    assert_same(outputs, lambda a: loss(a, y), lambda a: getattr(F, torch_name)(a, wanted))
+
+
+def test_rows_of_a_softmax_sum_to_1_and_two_classes_are_a_sigmoid():
+    logits = randn(50, 10)
+    torch.testing.assert_close(logits.softmax(1).sum(1), torch.ones(50).double())
+    two = randn(50, 2)
+    torch.testing.assert_close(two.softmax(1)[:, 1], (two[:, 1] - two[:, 0]).sigmoid())
+    y = labels(50, 2)
+    assert_same(
+        two,
+        lambda a: supervised.cross_entropy_of_probabilities(a.softmax(1), y),
+        lambda a: supervised.binary_cross_entropy_of_probabilities((a[:, 1:] - a[:, :1]).sigmoid(), y),
+        lambda a: supervised.binary_cross_entropy(a[:, 1:] - a[:, :1], y),
+    )
+
+
+def test_a_softmax_before_a_loss_of_logits_is_another_loss():
+    """Why it is refused: a perfect answer still costs 0.31, where chance costs 0.69."""
+    p = torch.tensor([[1.0, 0.0]])
+    assert supervised.cross_entropy(p, torch.tensor([0])).item() == pytest.approx(math.log(1 + math.exp(-1)))
+    assert supervised.cross_entropy_of_probabilities(p, torch.tensor([0])).item() == 0
+
+
+def test_every_loss_says_what_it_takes():
+    for loss in supervised.LOSSES.values():
+        assert loss.takes in ("logits", "probabilities", "margins", "values")
+        assert loss.kinds
+        assert set(loss.options) == set(inspect.signature(loss.function).parameters) - {
+            "outputs", "logits", "probabilities", "targets"
+        }  # fmt: skip
 
 
 def test_binary_cross_entropy_is_finite_where_the_sigmoid_is_0_or_1():

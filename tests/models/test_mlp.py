@@ -171,12 +171,30 @@ def test_every_activation_that_is_offered_builds_and_passes_gradients(activation
         ({"activation": "relu"}, "There is no activation 'relu'.*did you mean 'ReLU'"),
         ({"activation": "ReLu"}, "There is no activation 'ReLu'.*did you mean 'ReLU'"),
         ({"activation": "Sigmiod"}, "did you mean 'Sigmoid'"),
+        ({"output_activation": "softmax"}, "There is no output activation 'softmax'.*did you mean 'Softmax'"),
         ({"normalization": "BatchNorm"}, "There is no normalization 'BatchNorm'.*did you mean 'BatchNorm1d'"),
     ],
 )
 def test_a_misspelt_name_gets_a_did_you_mean(wrong, message):
     with pytest.raises(UserError, match=message):
         MLP(in_features=2, out_features=2, hidden_features=[3], **wrong)
+
+
+@pytest.mark.parametrize(("name", "probabilities"), [("Softmax", lambda x: x.softmax(1)), ("Sigmoid", torch.sigmoid)])
+def test_an_output_activation_turns_the_logits_into_probabilities_and_is_declared(name, probabilities):
+    logits, model = (MLP(in_features=3, out_features=4, output_activation=which) for which in (None, name))
+    model.load_state_dict(logits.state_dict())
+    torch.testing.assert_close(model(inputs(5, 3).float()), probabilities(logits(inputs(5, 3).float())))
+    assert model.gives_probabilities
+    assert not logits.gives_probabilities
+
+
+def test_softmax_is_over_the_classes_and_two_of_them_make_a_sigmoid():
+    model = MLP(in_features=3, out_features=2, output_activation="Softmax").double()
+    x = inputs(5, 3)
+    logits = model.output(model.hidden(x))
+    torch.testing.assert_close(model(x).sum(1), torch.ones(5).double())
+    torch.testing.assert_close(model(x)[:, 1], torch.sigmoid(logits[:, 1] - logits[:, 0]))
 
 
 def test_the_list_of_widths_is_left_as_it_is():

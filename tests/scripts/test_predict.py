@@ -2,18 +2,24 @@
 
 import csv
 import json
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from zoo import pictures
 from zoo.checkpoint import load_model, read
 from zoo.data.csv import read_csv
 from zoo.data.images import ImagePreprocessing
 from zoo.data.table_preprocessing import TablePreprocessing
 from zoo.errors import UserError
+from zoo.explain import grad_cam
 from zoo.predict import CHUNK, Answer, load
+from zoo.reasons import Reasons
 from zoo.run import configure, run
 
 
@@ -180,6 +186,41 @@ def test_one_logit_names_both_classes(tmp_path):
     assert "sigmoid, two classes" in predictor.describe()
 
 
+@pytest.mark.parametrize(
+    ("loss", "output", "measure"),
+    [
+        ("binary_cross_entropy_of_probabilities", "Sigmoid", "probability"),
+        ("mean_squared_error", "Sigmoid", "probability"),
+        ("mean_squared_error", "null", "score"),
+        ("hinge", "null", "score"),
+    ],
+)
+def test_whatever_the_loss_was_the_answer_is_on_the_right_side_of_its_border(loss, output, measure, tmp_path):
+    arguments = ("model=mlp", "data=xor", f"model.output_activation={output}", f"task.loss={loss}")
+    settings = ("optimizer.lr=0.02", "trainer.max_epochs=20", "logger=none")
+    assert run(configure(*arguments, *settings, run_dir=tmp_path / "run")) == 0
+    predictor = load(tmp_path / "run")
+    answers = list(predictor.answers(write_corners(tmp_path / "x.csv")))
+    assert [answer.ranked[0][0] for answer in answers] == ["0", "1", "1", "0"]
+    assert predictor.measure == measure
+    x, _ = TablePreprocessing.from_dict(predictor.preprocessing).encode(read_csv(tmp_path / "x.csv"))
+    outputs = load_model(tmp_path / "run")(x)[:, 0].tolist()
+    assert [dict(answer.ranked)["1"] for answer in answers] == pytest.approx(outputs)  # no second sigmoid
+
+
+def test_a_softmax_at_the_end_is_not_taken_twice(tmp_path, digit_files):
+    arguments = ("model=mlp", "model.output_activation=Softmax", "task.loss=cross_entropy_of_probabilities")
+    assert run(configure(*arguments, "trainer.max_epochs=2", "logger=none", run_dir=tmp_path / "run")) == 0
+    predictor = load(tmp_path / "run")
+    (answer,) = predictor.answers(digit_files / "3.png")
+    prepare = ImagePreprocessing.from_dict(predictor.preprocessing)
+    with torch.no_grad():
+        row = load_model(tmp_path / "run")(prepare(prepare.open(digit_files / "3.png")[None]))[0]
+    assert [dict(answer.ranked)[str(k)] for k in range(10)] == pytest.approx(row.tolist())
+    assert sum(dict(answer.ranked).values()) == pytest.approx(1)
+    assert "softmax over 10 classes" in predictor.describe()
+
+
 def test_threshold_units_give_scores_and_no_probability(tmp_path, call_script):
     assert run(configure("model=perceptron", "data=iris", "trainer.max_epochs=3", run_dir=tmp_path / "run")) == 0
     from sklearn.datasets import load_iris
@@ -233,6 +274,12 @@ def test_answers_go_into_a_file(digits_run, digit_files, call_script, tmp_path):
         (("ckpt={digits}", "input={tmp}/photo.png", "out={tmp}/photo.png"), "would overwrite the input"),
         (("ckpt={digits}", "input={tmp}/photo.png", "out={tmp}/no/x"), "Cannot use"),
         (("ckpt={digits}", "inptu={tmp}/photo.png"), "did you mean 'input'?"),
+        (("ckpt={digits}", "input={tmp}/photo.png", "explain=grad_cam"), "did you mean 'gradcam'?"),
+        (("ckpt={digits}", "input={tmp}/photo.png", "explain=true", "explain_class=cat"), "The model knows no 'cat'"),
+        (("ckpt={digits}", "input={tmp}/photo.png", "explain_class=3"), "explain_class=3 needs explain=true"),
+        (("ckpt={digits}", "input={tmp}/photo.png", "explain=true", "explain_out="), "explain_out= is empty"),
+        (("ckpt={digits}", "input={tmp}", "explain=true", "explain_out={tmp}/why"), "choose another explain_out="),
+        (("ckpt={digits}", "input={tmp}/photo.png", "explain=true", "explain_out={tmp}/photo.png"), "Cannot use"),
     ],
     ids=str,
 )
@@ -271,3 +318,136 @@ def test_a_column_alone_is_a_table(tmp_path):
     assert run(configure(*arguments, run_dir=tmp_path / "run")) == 0
     (tmp_path / "new.csv").write_text("x\n1.5\n2.5\n")
     assert len(list(load(tmp_path / "run").answers(tmp_path / "new.csv"))) == 2
+
+
+def check_picture(path):
+    """Reads a picture whole: it is a PNG, and of more than one colour."""
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        pixels = np.asarray(image.convert("RGB"))
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+
+
+def test_explain_draws_what_an_answer_comes_from(digits_run, digit_files, type_script, tmp_path):
+    shutil.copy(digit_files / "3.png", tmp_path)
+    ran = type_script("predict", f"ckpt={digits_run}", "input=3.png", "explain=true", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    best = by_hand(digits_run, tmp_path / "3.png")
+    assert ran.out.startswith(f"3.png: {int(best.argmax())} ({float(best.max()):.1%}), ")
+    assert ran.out.endswith("; explained in explained/3.png.gradcam.png\n")
+    assert ran.err.splitlines()[-1] == "Explained by Grad-CAM: 1 picture in explained"
+    check_picture(tmp_path / "explained" / "3.png.gradcam.png")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["3.png", "3.png.gradcam.png", "explained"]
+
+
+@pytest.mark.parametrize("method", ["gradcam", "saliency", "integrated_gradients"])
+def test_pictures_of_a_folder_lie_as_its_files_do_and_answers_stay_the_same(
+    digits_run, digit_files, call_script, tmp_path, method
+):
+    arguments = (f"ckpt={digits_run}", f"input={digit_files}", "format=json")
+    plain = call_script("predict", *arguments)
+    ran = call_script("predict", *arguments, f"explain={method}", f"explain_out={tmp_path / 'why'}")
+    assert ran.err.splitlines()[-1].endswith(f": 8 pictures in {tmp_path / 'why'}")
+    for answer, bare in zip(of_lines(ran.out), of_lines(plain.out), strict=True):
+        explanation = answer.pop("explanation")
+        assert answer == bare
+        assert (explanation["explained"], explanation["method"]) == (answer["label"], method)
+        below = Path(answer["input"]).relative_to(digit_files)
+        assert explanation["picture"] == str(tmp_path / "why" / f"{below}.{method}.png")
+        check_picture(explanation["picture"])
+
+
+def test_the_picture_is_the_models_own_heat_map_beside_what_it_sees(digits_run, digit_files, tmp_path, monkeypatch):
+    drawn = {}
+    draw = pictures.explained_image
+
+    def spied(image, heat, title, *, caption):
+        drawn.update(image=image, heat=heat, title=title, caption=caption)
+        return draw(image, heat, title, caption=caption)
+
+    monkeypatch.setattr(pictures, "explained_image", spied)
+    predictor, path = load(digits_run), digit_files / "4.png"
+    (answer,) = predictor.answers(path, Reasons(predictor, path, tmp_path, subject="7"))
+    prepare = ImagePreprocessing.from_dict(read(digits_run)["preprocessing"])
+    pixels = prepare.open(path)
+    heat = grad_cam(load_model(digits_run), prepare(pixels[None]), torch.tensor([7]))[0]
+    torch.testing.assert_close(drawn["heat"], heat)
+    torch.testing.assert_close(drawn["image"], pixels / 255, atol=1e-5, rtol=0)
+    assert drawn["title"] == f"7 ({dict(answer.ranked)['7']:.1%})"
+    assert drawn["caption"] == "Grad-CAM: what speaks for it"
+
+
+def test_a_network_without_feature_maps_is_explained_by_saliency(tmp_path, digit_files, call_script):
+    assert run(configure("model=mlp", "data=digits", "trainer.max_epochs=1", run_dir=tmp_path / "run")) == 0
+    arguments = (f"ckpt={tmp_path / 'run'}", f"input={digit_files / '2.png'}", f"explain_out={tmp_path / 'why'}")
+    ran = call_script("predict", *arguments, "explain=true")
+    assert "Explained by saliency" in ran.err
+    check_picture(tmp_path / "why" / "2.png.saliency.png")
+    ran = call_script("predict", *arguments, "explain=gradcam")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.splitlines()[-1] == (
+        "Error: Grad-CAM needs feature maps, and MLP has no 2-d convolution; take saliency instead."
+    )
+
+
+def test_shares_of_a_regressions_features_add_up_in_the_targets_own_units(csv_regression_run, call_script, tmp_path):
+    path = csv_regression_run.parent / "houses.csv"
+    arguments = (f"ckpt={csv_regression_run}", f"input={path}", "explain=true", f"explain_out={tmp_path}")
+    ran = call_script("predict", *arguments, "format=json")
+    features = TablePreprocessing.from_dict(read(csv_regression_run)["preprocessing"]).features
+    nothing = load(csv_regression_run).measures(torch.zeros(1, len(features))).item()
+    for answer in of_lines(ran.out):
+        shares = answer["explanation"]["attributions"]
+        sizes = list(map(abs, shares.values()))
+        assert set(shares) == set(features)
+        assert sizes == sorted(sizes, reverse=True)
+        difference = answer["values"]["price"] - nothing
+        assert abs(sum(shares.values()) - difference) <= 0.051 * abs(difference) + 0.002 * sum(sizes)
+    picture = tmp_path / "houses.csv.integrated_gradients.png"
+    assert ran.err.splitlines()[-1] == f"Explained by integrated gradients: the features over all rows in {picture}"
+    check_picture(picture)
+    ran = call_script("predict", *arguments)
+    assert re.search(r"^row 2: price -?\d+(\.\d+)?; for price: [\w=]+ [+-][\d,]+", ran.out)
+
+
+def test_rows_say_which_features_a_class_is_sensitive_to(csv_classification_run, call_script, tmp_path):
+    path = csv_classification_run.parent / "fruit.csv"
+    arguments = (f"ckpt={csv_classification_run}", f"input={path}", f"explain_out={tmp_path}")
+    ran = call_script("predict", *arguments, "explain=saliency", "explain_class=melon")
+    assert all("; melon is most sensitive to " in line for line in ran.out.splitlines())
+    check_picture(tmp_path / "fruit.csv.saliency.png")
+    ran = call_script("predict", *arguments, "explain=gradcam")
+    assert ran.status == 2
+    assert "for rows of a table take saliency or integrated_gradients" in ran.err
+
+
+def test_one_logit_is_explained_for_the_class_that_was_answered(tmp_path):
+    arguments = ("model=mlp", "data=xor", "task=binary", "optimizer.lr=0.02", "trainer.max_epochs=10")
+    assert run(configure(*arguments, run_dir=tmp_path / "run")) == 0
+    predictor, path = load(tmp_path / "run"), write_corners(tmp_path / "x.csv")
+    answers = list(predictor.answers(path, Reasons(predictor, path, tmp_path)))
+    x, _ = TablePreprocessing.from_dict(predictor.preprocessing).encode(read_csv(path))
+    with torch.no_grad():
+        towards_1 = (predictor.model(x) - predictor.model(torch.zeros_like(x)))[:, 0].tolist()
+    for answer, change in zip(answers, towards_1, strict=True):
+        total = sum(answer.explanation["attributions"].values())
+        assert total == pytest.approx(change if answer.ranked[0][0] == "1" else -change, rel=0.06, abs=0.05)
+
+
+def test_of_several_labels_the_likeliest_is_explained(digits_run, tmp_path):
+    predictor = load(digits_run)
+    predictor.kind = "multilabel"
+    answer = Answer("photo.png", None, predictor.rank(torch.tensor([0.1, 0.6, 0.5, 0.9] + [0.0] * 6)))
+    reasons = Reasons(predictor, tmp_path / "photo.png", tmp_path)
+    assert reasons.explained(answer) == ("3", pytest.approx(0.9))
+    assert reasons.classes([answer]).tolist() == [3]
+
+
+def test_what_cannot_be_read_is_not_explained(digits_run, tmp_path, call_script):
+    (tmp_path / "in").mkdir()
+    Image.new("L", (8, 8), 9).save(tmp_path / "in" / "good.png")
+    (tmp_path / "in" / "broken.png").write_bytes(b"no image")
+    arguments = (f"ckpt={digits_run}", f"input={tmp_path / 'in'}", "explain=true", f"explain_out={tmp_path / 'why'}")
+    ran = call_script("predict", *arguments)
+    assert ran.status == 0
+    assert [path.name for path in (tmp_path / "why").iterdir()] == ["good.png.gradcam.png"]

@@ -34,12 +34,13 @@ class Curves(Callback):
         self.norms = norms
         self.samples_seen = 0
         self.newest: dict[str, float] = {}
+        self.gap: float | None = None  # validation loss less training loss
 
     def state_dict(self) -> dict[str, Any]:
-        return {"samples_seen": self.samples_seen}
+        return {"samples_seen": self.samples_seen, "gap": self.gap}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.samples_seen = state_dict["samples_seen"]
+        self.samples_seen, self.gap = state_dict["samples_seen"], state_dict.get("gap")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restart_clock(iterations_done(trainer))  # also where an epoch goes on in its middle
@@ -73,6 +74,9 @@ class Curves(Callback):
         metrics = {f"train/{name}": value for name, value in pl_module.newest().items()}
         metrics["optim/lr"] = self.learning_rate
         metrics |= self._norms() | self._progress(trainer, iteration) | self._speed(iteration)
+        for callback in trainer.callbacks:
+            if hasattr(callback, "scalars"):  # what other callbacks have found, in the same event
+                metrics |= callback.scalars()
         self._log(trainer, metrics, iteration)
         self._restart_clock(iteration)
 
@@ -109,9 +113,13 @@ class Curves(Callback):
         metrics = {f"by_epoch/train/{name}": value for name, value in train.items()}
         metrics |= {f"by_epoch/{name}": value for name, value in val.items()}
         if "loss" in train and "val/loss" in val:
-            metrics["by_epoch/gap/loss"] = val["val/loss"] - train["loss"]
+            metrics["by_epoch/gap/loss"] = self.gap = val["val/loss"] - train["loss"]
         metrics["by_epoch/progress/iteration"] = iterations_done(trainer)
         self._log(trainer, metrics, trainer.current_epoch + 1)
+
+    def findings(self) -> dict[str, float]:
+        """What `metrics.json` holds of it: the gap of the last epoch, whichever is the best."""
+        return {} if self.gap is None else {"loss_gap": self.gap}
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._log(trainer, self._metrics(trainer, "test"), iterations_done(trainer))

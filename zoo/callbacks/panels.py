@@ -7,13 +7,13 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from zoo import pictures
+from zoo.callbacks.augmented import augmented
 from zoo.callbacks.curves import iterations_done
 from zoo.callbacks.layer_table import layer_table
-from zoo.callbacks.loggers import TensorBoard
+from zoo.callbacks.showing import first_batch, pictured, show, writers
 from zoo.callbacks.tags import page
 
 CHARTS = {
@@ -26,6 +26,10 @@ CHARTS = {
         "norm of the parameters": ["Multiline", ["norms/parameter"]],
         "learning rate": ["Multiline", ["optim/lr"]],
     },
+    "layers": {
+        "norm of the gradient by layer": ["Multiline", [r"gradients/\d.*"]],
+        "units that do nothing": ["Multiline", ["activations/.*"]],
+    },
 }
 
 
@@ -36,10 +40,10 @@ FROM_DATA = ("in_features", "out_features", "in_channels", "image_size", "num_cl
 def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
     """Settings of model, optimizer, data and trainer, by dotted name: the columns of HPARAMS."""
     choices = config.get("choices", {})
-    groups = ("model", "data", "optimizer", "scheduler", "augment", "finetune")
+    groups = ("model", "data", "init", "optimizer", "scheduler", "regularizer", "augment", "finetune")
     found: dict[str, Any] = {key: choices.get(key) for key in groups}
     found["seed"] = config.get("seed", 0)
-    for group in ("model", "optimizer", "scheduler", "augment", "task"):
+    for group in ("model", "init", "optimizer", "scheduler", "regularizer", "augment", "task"):
         for key, value in (config.get(group) or {}).items():
             if key in FROM_DATA or key.startswith("_"):
                 continue
@@ -67,63 +71,40 @@ class Panels(Callback):
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
 
-    def writers(self, trainer: Trainer) -> list[Any]:
-        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
-        return [board.experiment for board in boards] if trainer.is_global_zero else []
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writers = self.writers(trainer)
-        if not writers or iterations_done(trainer) > 0:
+        if not writers(trainer) or iterations_done(trainer) > 0:
             return
         config = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
-        batch = self._batch(trainer, "train")
+        batch = first_batch(trainer, "train")
         layers = pictures.layer_table(layer_table(pl_module.model, batch.inputs))
-        for writer in writers:
+        for writer in writers(trainer):
             writer.add_text("samples/config", "    " + config.replace("\n", "\n    "), 0)
             writer.add_text("samples/about_these_charts", page(), 0)
             writer.add_text("samples/layers", layers, 0)
             writer.add_custom_scalars(CHARTS)
-
-    @staticmethod
-    def _batch(trainer: Trainer, part: str) -> Any:
-        """The first 256 samples of a part, as the model takes them."""
-        loader = trainer.datamodule.loader(part, batch_size=256)
-        loader.sampler.rank, loader.sampler.world_size = 0, 1
-        module = trainer.lightning_module
-        batch = module.transfer_batch_to_device(next(iter(loader)), module.device, 0)
-        return trainer.precision_plugin.convert_input(batch)
+        views = augmented(trainer.datamodule)
+        if views is not None:
+            show(trainer, "augmented", views)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        if epoch & (epoch - 1) == 0 or epoch == trainer.max_epochs:
+        if pictured(trainer):
             self._show(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show(trainer, pl_module, "test")
 
     def _show(self, trainer: Trainer, pl_module: LightningModule, part: str) -> None:
-        writers = self.writers(trainer)
-        if not writers or part not in trainer.datamodule.prepare().parts:
+        batch = first_batch(trainer, part) if writers(trainer) else None
+        if batch is None:
             return
         was_training = pl_module.training
         pl_module.eval()
-        batch = self._batch(trainer, part)
         for name, item in pl_module.show(batch).items():
-            for writer in writers:
-                self._write(writer, f"samples/{name}", item, iterations_done(trainer))
+            show(trainer, name, item)
         pl_module.train(was_training)
-
-    @staticmethod
-    def _write(writer: Any, tag: str, item: Any, step: int) -> None:
-        if isinstance(item, str):
-            writer.add_text(tag, item, step)
-        elif isinstance(item, Tensor):
-            writer.add_image(tag, item, step)
-        else:
-            writer.add_figure(tag, item, step, close=False)
 
     def write_hyper_parameters(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         """One row of the HPARAMS tab: this run's settings beside its final metrics."""
-        for writer in self.writers(trainer):
+        for writer in writers(trainer):
             for summary in hparams(hyper_parameters(self.config), metrics):
                 writer.file_writer.add_summary(summary)

@@ -16,15 +16,32 @@ TAGS = {
     "optim/lr": "learning rate used in this iteration (of the first parameter group)",
     "norms/gradient": "length of the whole gradient, before any clipping",
     "norms/parameter": "length of all trainable parameters together",
+    "norms/zero_share": "share of weights (matrices and kernels) that are exactly 0; with regularizer.l1 alone",
     "norms/update": "length of the step just taken; about a thousandth of norms/parameter is healthy",
+    "gradients/<layer>": "length of the gradient of a layer's weight, for six layers at most, numbered from the input",
+    "gradients/first_over_last": "that of the first layer over that of the last; far below 1 it vanishes on its way "
+    "back, far above 1 it explodes",
+    "activations/dead_share": "share of rectifier units that pass no gradient for any of 256 validation samples",
+    "activations/saturated_share": "share of sigmoid and tanh answers with less than a twentieth of the steepest slope",
+    "activations/alike_share": "share of units that answer as another unit of their layer does",
     "speed/step_ms": "milliseconds an iteration took, mean since the point before, validation left out",
     "speed/samples_per_second": "training samples a second, over all processes",
     "samples/config": "the resolved configuration of the run",
     "samples/about_these_charts": "this list",
     "samples/layers": "the layers; L counts from 0 at the input, N[i][L] is node i (from 1) of layer L",
+    "samples/augmented": "training images as they are, and as each of the first epochs sees them",
+    "samples/gradient_flow": "length of each layer's gradient from the input to the output, a line for the first "
+    "update and for the last of epochs 1, 2, 4, 8, ...",
+    "samples/activity": "each layer's answers on 256 validation samples: their size, and the shares that are dead, "
+    "saturated or alike",
+    "samples/kernels": "what each unit of the first layer looks for: three channels in their colours, else red for "
+    "positive, white for 0, blue for negative weights",
+    "samples/feature_maps": "one validation image, and what each convolution makes of it; red: a map without contrast",
     "samples/confusion_matrix": "true class by row, predicted class by column, on validation and at last on test",
     "samples/predictions": "inputs with what the model says; green is right, red is wrong",
     "samples/misclassified": "inputs that the model gets wrong",
+    "samples/gradcam": "the first inputs of samples/predictions; yellow is what speaks for the predicted class",
+    "samples/saliency": "the same for a network without feature maps; yellow is where the answer is sensitive",
     "samples/predicted_and_true": "regression: predicted against true value; a perfect model lies on the line",
 }
 

@@ -6,6 +6,7 @@ from zoo.errors import UserError, suggest
 
 ACTIVATIONS = ("Sigmoid", "ReLU", "LeakyReLU", "Tanh", "Hardtanh", "GELU", "SiLU", "ELU", "Identity")
 NORMALIZATIONS = ("BatchNorm1d", "LayerNorm")
+OUTPUT_ACTIVATIONS = ("Softmax", "Sigmoid")
 
 
 def activation(name: str) -> nn.Module:
@@ -20,3 +21,10 @@ def normalization(name: str, num_features: int) -> nn.Module:
     if name not in NORMALIZATIONS:
         raise UserError(f"There is no normalization '{name}'{suggest(name, NORMALIZATIONS)}")
     return getattr(nn, name)(num_features)
+
+
+def output_activation(name: str | None) -> nn.Module:
+    """From logits (B, K) to probabilities: `Softmax` over the K classes, `Sigmoid` for each alone; None: no change."""
+    if name is not None and name not in OUTPUT_ACTIVATIONS:
+        raise UserError(f"There is no output activation '{name}'{suggest(name, OUTPUT_ACTIVATIONS)}")
+    return nn.Identity() if name is None else nn.Softmax(dim=1) if name == "Softmax" else nn.Sigmoid()

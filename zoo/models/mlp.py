@@ -5,9 +5,11 @@ Rumelhart, Hinton, Williams, "Learning representations by back-propagating error
     h_l = f(W_l h_(l-1) + b_l),  h_0 = x        y = W_L h_(L-1) + b_L
 
 The last map has no nonlinearity: logits for classes (the softmax is part of the loss), plain values for regression.
+`output_activation` adds one, for a loss that takes probabilities.
 
 Departures from the paper
 1. f is of choice (the paper: sigmoid); dropout and normalization, both off by default, came later.
+2. `residual` adds h_(l-1) to h_l where their widths agree (He, Zhang, Ren, Sun 2016, equation 1).
 
 Axes: B batch, F input features, D width of a hidden layer, K outputs
 Trained by: classification, binary, multilabel, regression    Data: any table or image set
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from zoo.layers.by_name import activation as activation_by_name
 from zoo.layers.by_name import normalization as normalization_by_name
+from zoo.layers.by_name import output_activation as output_activation_by_name
 
 
 class HiddenLayer(nn.Sequential):
@@ -35,8 +38,10 @@ class HiddenLayer(nn.Sequential):
         dropout: float,
         normalization: str | None,
         normalize_after_activation: bool,
+        residual: bool,
     ) -> None:
         super().__init__()
+        self.adds_input = residual and in_features == out_features
         self.linear = nn.Linear(in_features, out_features)
         if normalization and not normalize_after_activation:
             self.normalization = normalization_by_name(normalization, out_features)
@@ -45,6 +50,9 @@ class HiddenLayer(nn.Sequential):
             self.normalization = normalization_by_name(normalization, out_features)
         if dropout:
             self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x) if self.adds_input else super().forward(x)
 
 
 class MLP(nn.Module):
@@ -59,6 +67,9 @@ class MLP(nn.Module):
         input_dropout: share of inputs set to 0 in training.
         normalization: BatchNorm1d, LayerNorm or None.
         normalize_after_activation: where the normalization stands.
+        residual: whether each hidden layer adds its input to its output, where their widths agree.
+        hidden_bias: where the biases of hidden units start; far below 0 a rectifier never fires.
+        output_activation: Softmax or Sigmoid for probabilities, None for logits and values.
     """
 
     def __init__(
@@ -72,8 +83,12 @@ class MLP(nn.Module):
         input_dropout: float = 0.0,
         normalization: str | None = None,
         normalize_after_activation: bool = False,
+        residual: bool = False,
+        hidden_bias: float = 0.0,
+        output_activation: str | None = None,
     ) -> None:
         super().__init__()
+        self.gives_probabilities = output_activation is not None
         widths = [in_features, *hidden_features]
         self.input_dropout = nn.Dropout(input_dropout)
         self.hidden = nn.Sequential(
@@ -85,23 +100,25 @@ class MLP(nn.Module):
                     dropout=dropout,
                     normalization=normalization,
                     normalize_after_activation=normalize_after_activation,
+                    residual=residual,
                 )
                 for before, after in pairwise(widths)
             )
         )
         self.output = nn.Linear(widths[-1], out_features)
-        self.reset_parameters(activation)
+        self.output_activation = output_activation_by_name(output_activation)
+        self.reset_parameters(activation, hidden_bias)
 
-    def reset_parameters(self, activation: str) -> None:
+    def reset_parameters(self, activation: str, hidden_bias: float) -> None:
         # Keeps the variance of the activations from layer to layer: He for rectifiers, which drop half of it, Xavier
-        # for the others. Biases start at 0, so no unit is favoured.
+        # for the others. Biases start alike, at 0, so no unit is favoured.
         for layer in self.hidden:
             assert isinstance(layer, HiddenLayer)
             if activation in ("ReLU", "LeakyReLU", "GELU", "SiLU", "ELU"):
                 nn.init.kaiming_uniform_(layer.linear.weight, nonlinearity="relu")
             else:
                 nn.init.xavier_uniform_(layer.linear.weight)
-            nn.init.zeros_(layer.linear.bias)
+            nn.init.constant_(layer.linear.bias, hidden_bias)
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
@@ -109,4 +126,4 @@ class MLP(nn.Module):
         """(B, ...) with F values in all but the first axis -> (B, K)."""
         x = self.input_dropout(x.flatten(1))  # (B, F)
         x = self.hidden(x)  # (B, D)
-        return self.output(x)  # (B, K)
+        return self.output_activation(self.output(x))  # (B, K)

@@ -3,8 +3,7 @@
 Axes: B batch, K classes, labels or target columns
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,41 +20,81 @@ from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
 from zoo import pictures
 from zoo.errors import UserError, suggest
-from zoo.losses import supervised
+from zoo.explain import heat_map
+from zoo.losses.supervised import LOSSES, Loss
 from zoo.tasks.base import Task
 
-CLASSIFICATION_LOSSES: dict[str, dict[str, Callable[..., Tensor]]] = {
-    "multiclass": {
-        "cross_entropy": supervised.cross_entropy,
-        "half_squared_error": supervised.half_squared_error,
-    },
-    "binary": {
-        "binary_cross_entropy": supervised.binary_cross_entropy,
-        "half_squared_error": supervised.half_squared_error,
-    },
-    "multilabel": {"binary_cross_entropy": supervised.binary_cross_entropy},
+EXPLAINED = 12  # images; their gradients need less memory than the 256 answers beside them
+KINDS = ("multiclass", "binary", "multilabel")
+ENDINGS = {"multiclass": "Softmax", "binary": "Sigmoid", "multilabel": "Sigmoid"}  # that make probabilities
+# What a model may give: what a loss may take of it (`zoo.losses.supervised.Loss`).
+FIT = {
+    "logits": ("logits", "margins", "values"),
+    "probabilities": ("probabilities", "values"),
+    "sigmoids, which need not sum to 1": ("values",),
 }
-REGRESSION_LOSSES: dict[str, Callable[..., Tensor]] = {
-    "mean_squared_error": supervised.mean_squared_error,
-    "mean_absolute_error": supervised.mean_absolute_error,
-    "huber": supervised.huber,
-}
+NEUTRAL = {"class_weights": None, "label_smoothing": 0.0, "delta": 1.0}  # what leaves a loss as it is
 
 
-def choose(losses: dict[str, Callable[..., Tensor]], name: str) -> Callable[..., Tensor]:
-    """The loss of that name. Raises UserError with what there is."""
-    if name not in losses:
-        raise UserError(f"task.loss={name} is not a loss of this task{suggest(name, losses)}")
-    return losses[name]
+def choose(name: str, kind: str, model: nn.Module, options: Mapping[str, Any]) -> tuple[Loss, dict[str, Any]]:
+    """The loss of that name, and those of its options that change it.
+
+    Args:
+        kind: "multiclass", "binary", "multilabel" or "regression".
+        model: says by its `gives_probabilities` whether it ends in a softmax or sigmoid.
+        options: see `NEUTRAL`.
+
+    Raises:
+        UserError: one line on what does not fit, with the losses that would do.
+    """
+    known = {other: loss for other, loss in LOSSES.items() if kind in loss.kinds}
+    if name not in known:
+        raise UserError(f"task.loss={name} is not a loss of this task{suggest(name, known)}")
+    loss, chosen = known[name], {key: value for key, value in options.items() if value != NEUTRAL[key]}
+    given = outputs_of(model, kind)
+    fit = {other: found for other, found in known.items() if found.takes in FIT[given]}
+    if name not in fit:
+        right = ENDINGS[kind] if loss.takes == "probabilities" else "null"
+        another = f" (or model.output_activation={right})" if hasattr(model, "output_activation") else ""
+        raise UserError(
+            f"task.loss={name} takes {loss.takes}, and this {type(model).__name__} gives {given}{another}; "
+            f"{would_do(fit)}."
+        )
+    foreign = [key for key in chosen if key not in loss.options]
+    if foreign:
+        fit = {other: found for other, found in fit.items() if set(chosen) <= set(found.options)}
+        raise UserError(f"task.loss={name} knows no {' and '.join(foreign)}; {would_do(fit)}.")
+    return loss, chosen
+
+
+def would_do(losses: Iterable[str]) -> str:
+    return f"losses that would do: {', '.join(losses) or 'none'}"
+
+
+def outputs_of(model: nn.Module, kind: str) -> str:
+    """A key of `FIT`. Raises UserError for a model whose last layer cannot answer what is asked."""
+    if not getattr(model, "gives_probabilities", False):
+        return "logits"
+    last = type(getattr(model, "output_activation", None)).__name__
+    if kind == "regression":
+        raise UserError(
+            f"This {type(model).__name__} gives probabilities, and the targets of a regression go beyond 0 and 1; use "
+            "model.output_activation=null."
+        )
+    if last == "Softmax" and kind != "multiclass":
+        why = "one output always 1" if kind == "binary" else "labels exclude each other"
+        raise UserError(f"A softmax over this task's outputs makes {why}; use model.output_activation=Sigmoid.")
+    return "sigmoids, which need not sum to 1" if last == "Sigmoid" and kind == "multiclass" else "probabilities"
 
 
 class Supervised(Task):
     """A model's answer is compared with the target of each sample; metrics of the whole set come from torchmetrics."""
 
-    compare: Callable[[Tensor, Tensor], Tensor]
-
-    def __init__(self, model: nn.Module, metrics: dict[str, Any], **base: Any) -> None:
+    def __init__(
+        self, model: nn.Module, metrics: dict[str, Any], loss: tuple[Loss, dict[str, Any]], **base: Any
+    ) -> None:
         super().__init__(model, **base)
+        self.loss, self.loss_options = loss
         self.metrics = nn.ModuleDict(
             {f"{stage}_": MetricCollection(metrics, compute_groups=False) for stage in ("val", "test")}
         )
@@ -80,6 +119,9 @@ class Supervised(Task):
     def judge(self, outputs: Tensor, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return {"loss": self.compare(outputs, targets)}
 
+    def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.loss.function(outputs, targets, **self.loss_options)
+
     def start(self, stage: str) -> None:
         super().start(stage)
         self.collection(stage).reset()
@@ -101,12 +143,14 @@ class Classification(Supervised):
     """Which class, or which labels.
 
     Args:
-        model: inputs -> (B, K) logits; K = 1 for two classes told apart by one output.
+        model: inputs -> (B, K) logits, or probabilities where it says `gives_probabilities`; K = 1 for two classes told
+            apart by one output.
         kind: "multiclass" (one of K), "binary" (yes or no, K = 1) or "multilabel" (any of K).
         num_classes: K as the data counts it (2 for binary).
-        loss: cross_entropy, binary_cross_entropy or half_squared_error, as far as the kind allows.
+        loss: a name of `zoo.losses.supervised.LOSSES` that is for this kind and model.
         class_weights: weight of each class in the loss, or None.
-        label_smoothing: share of the target spread over all classes (cross_entropy only).
+        label_smoothing: share of the target spread over all classes, for losses that take distributions.
+        delta: where huber turns from squared to linear.
         top_k: also report whether the right class is among the k best, where K > k.
         class_names: names of the K classes, for pictures.
     """
@@ -125,24 +169,21 @@ class Classification(Supervised):
         loss: str = "cross_entropy",
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
+        delta: float = 1.0,
         top_k: int = 5,
         class_names: Sequence[str] = (),
     ) -> None:
-        if kind not in CLASSIFICATION_LOSSES:
-            raise UserError(f"There is no kind of classification '{kind}'{suggest(kind, CLASSIFICATION_LOSSES)}")
-        super().__init__(model, self._metrics(kind, num_classes, top_k), optimizer=optimizer, scheduler=scheduler)
+        if kind not in KINDS:
+            raise UserError(f"There is no kind of classification '{kind}'{suggest(kind, KINDS)}")
+        options = {"class_weights": class_weights, "label_smoothing": label_smoothing, "delta": delta}
+        chosen, metrics = choose(loss, kind, model, options), self._metrics(kind, num_classes, top_k)
+        super().__init__(model, metrics, chosen, optimizer=optimizer, scheduler=scheduler)
         self.kind, self.num_classes = kind, num_classes
         self.class_names = list(class_names) or [str(k) for k in range(num_classes)]
-        options: dict[str, Any] = {}
-        if class_weights is not None:
+        # A model with scores of its own, such as the perceptron, tells classes apart by their sign.
+        self.border = 0.0 if hasattr(model, "scores") else self.loss.border
+        if class_weights is not None:  # a buffer moves to the device with the task
             self.register_buffer("class_weights", torch.tensor(list(class_weights)), persistent=False)
-            options["class_weights"] = self.class_weights
-        if label_smoothing:
-            options["label_smoothing"] = label_smoothing
-        if loss == "half_squared_error" and options:
-            raise UserError(f"task.loss=half_squared_error knows no {', '.join(options)}; use cross_entropy for that.")
-        self.loss = choose(CLASSIFICATION_LOSSES[kind], loss)
-        self.loss_options = options
 
     @staticmethod
     def _metrics(kind: str, num_classes: int, top_k: int) -> dict[str, Any]:
@@ -161,25 +202,28 @@ class Classification(Supervised):
         return metrics
 
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        options = self.loss_options
-        if "class_weights" in options:
-            options = {**options, "class_weights": self.class_weights}
-        return self.loss(outputs, targets, **options)
+        weights = {"class_weights": self.class_weights} if "class_weights" in self.loss_options else {}
+        return self.loss.function(outputs, targets, **self.loss_options | weights)
+
+    def labels(self, targets: Tensor) -> Tensor:
+        """What `predict` should say: (B,) class index, also where targets are distributions (B, K) over classes."""
+        return targets.argmax(1) if self.kind == "multiclass" and targets.ndim == 2 else targets
 
     def predict(self, scores: Tensor) -> Tensor:
         """(B, K) -> (B,) class index, or (B, K) of 0 and 1 for several labels."""
         if self.kind == "multiclass":
             return scores.argmax(1)
-        return (scores > 0).long().reshape(len(scores), *([] if self.kind == "binary" else [-1]))
+        yes = (scores > self.border).long()  # (B, K)
+        return yes[:, 0] if self.kind == "binary" else yes
 
     def judge(self, outputs: Tensor, scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        right = self.predict(scores.detach()) == targets
+        right = self.predict(scores.detach()) == self.labels(targets)
         at_least = torch.promote_types(outputs.dtype, torch.float32)  # float64 where the run is
         return {"loss": self.compare(outputs, targets), "accuracy": right.to(at_least).mean()}
 
     def for_metrics(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         # Answers, not probabilities: a sigmoid that rounds to 0.5 must not make another class of the same score.
-        return (scores, targets) if self.kind == "multiclass" else (self.predict(scores), targets.long())
+        return (scores, self.labels(targets)) if self.kind == "multiclass" else (self.predict(scores), targets.long())
 
     def show(self, batch: Any) -> dict[str, Any]:
         shown: dict[str, Any] = {}
@@ -193,19 +237,28 @@ class Classification(Supervised):
         if self.kind == "multilabel" or images.ndim != 4:
             return shown
         with torch.no_grad():
-            predicted = self.predict(self.scores(batch)[1])
+            predicted, labels = self.predict(self.scores(batch)[1]), self.labels(batch.targets)
         captions = [
             self.class_names[p] if p == t else f"{self.class_names[p]} (is {self.class_names[t]})"
-            for p, t in zip(predicted.tolist(), batch.targets.tolist(), strict=True)
+            for p, t in zip(predicted.tolist(), labels.tolist(), strict=True)
         ]
-        right = predicted == batch.targets
+        right = predicted == labels
         shown["predictions"] = pictures.captioned_images(images, captions, right)
         if (~right).any():
             wrong = [i for i, ok in enumerate(right.tolist()) if not ok]
             shown["misclassified"] = pictures.captioned_images(
                 images[wrong], [captions[i] for i in wrong], right[wrong]
             )
-        return shown
+        few = slice(EXPLAINED)
+        return shown | self.explained(images[few], predicted[few], captions[few], right[few])
+
+    def explained(self, images: Tensor, predicted: Tensor, captions: list[str], right: Tensor) -> dict[str, Any]:
+        """Heat maps of what was predicted, by the method that the model allows; {} for one that knows no gradient."""
+        try:
+            method, heat = heat_map(self.model, images, predicted)
+        except UserError:
+            return {}
+        return {method: pictures.captioned_images(pictures.heat_over(images, heat), captions, right)}
 
 
 class Regression(Supervised):
@@ -239,13 +292,11 @@ class Regression(Supervised):
             "mae": MeanAbsoluteError(num_outputs=num_targets),
             "r2": R2Score(),
         }
-        super().__init__(model, metrics, optimizer=optimizer, scheduler=scheduler)
+        chosen = choose(loss, "regression", model, {"delta": delta})
+        super().__init__(model, metrics, chosen, optimizer=optimizer, scheduler=scheduler)
         self.target_names = list(target_names)
         self.register_buffer("shift", torch.tensor(list(target_mean or [0.0] * num_targets)), persistent=False)
         self.register_buffer("spread", torch.tensor(list(target_std or [1.0] * num_targets)), persistent=False)
-        self.compare = choose(REGRESSION_LOSSES, loss)
-        if loss == "huber":
-            self.compare = partial(supervised.huber, delta=delta)
 
     def start(self, stage: str) -> None:
         super().start(stage)

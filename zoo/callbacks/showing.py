@@ -1,0 +1,48 @@
+"""When pictures are drawn, from which samples, and where they go: what all panels have in common."""
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from zoo.callbacks.curves import iterations_done
+from zoo.callbacks.loggers import TensorBoard
+
+
+def pictured(trainer: Trainer) -> bool:
+    """Whether the epoch at hand is one with pictures: 1, 2, 4, 8, ... and the last."""
+    epoch = trainer.current_epoch + 1
+    return epoch & (epoch - 1) == 0 or epoch == trainer.max_epochs
+
+
+def writers(trainer: Trainer) -> list[Any]:
+    """TensorBoard's writers, in the process that writes; elsewhere none."""
+    boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
+    return [board.experiment for board in boards] if trainer.is_global_zero else []
+
+
+def first_batch(trainer: Trainer, part: str, size: int = 256) -> Any:
+    """The first samples of a part, as the model takes them; None where the data has no such part."""
+    if part not in trainer.datamodule.prepare().parts:
+        return None
+    loader = trainer.datamodule.loader(part, batch_size=size)
+    loader.sampler.rank, loader.sampler.world_size = 0, 1
+    module = trainer.lightning_module
+    batch = module.transfer_batch_to_device(next(iter(loader)), module.device, 0)
+    return trainer.precision_plugin.convert_input(batch)
+
+
+def log(trainer: Trainer, metrics: dict[str, float]) -> None:
+    """Writes numbers to every logger, at the iteration that has been reached."""
+    for logger in trainer.loggers if trainer.is_global_zero else ():
+        logger.log_metrics(metrics, iterations_done(trainer))
+
+
+def show(trainer: Trainer, name: str, item: Any) -> None:
+    """Writes a figure, an image (3, H, W) or a text as samples/<name>, at the iteration that has been reached."""
+    for writer in writers(trainer):
+        add = writer.add_text if isinstance(item, str) else writer.add_image
+        if isinstance(item, (str, Tensor)):
+            add(f"samples/{name}", item, iterations_done(trainer))
+        else:
+            writer.add_figure(f"samples/{name}", item, iterations_done(trainer), close=False)
