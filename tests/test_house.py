@@ -74,7 +74,10 @@ MAY_IMPORT = {
     "evaluate": ({"build", "checkpoint", "data", "instantiate", "settings", "trainer"}, {"torch", "lightning"}),
     "predict": ({"checkpoint", "data", "batches", "losses"}, {"torch", "PIL"}),
     "reasons": ({"predict", "explain", "pictures", "data"}, {"torch"}),
-    "lr_finder": ({"build", "callbacks", "instantiate", "optim", "session"}, {"torch", "lightning", "omegaconf", "tqdm"}),
+    "lr_finder": (
+        {"build", "callbacks", "instantiate", "optim", "session"},
+        {"torch", "lightning", "omegaconf", "tqdm"},
+    ),
     "session": ({"checkpoint", "callbacks"}, {"torch", "lightning"}),
     "sweep": (
         {"ranking", "cells", "commandline", "launch", "peers", "resume", "space", "study", "provenance", "run"},

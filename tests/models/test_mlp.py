@@ -212,3 +212,22 @@ def test_initial_weights_keep_the_size_of_the_signal_through_ten_layers(activati
         ratio = (model.hidden(x).square().mean() / x.square().mean()).sqrt().item()
     assert 0.5 < ratio < 2  # with torch's own initialization of Linear it is 0.00009 and 0.004
     assert all(layer.linear.bias.abs().max() == 0 for layer in model.hidden)
+
+
+def test_residual_connections_add_the_input_where_widths_agree():
+    model = MLP(in_features=6, out_features=2, hidden_features=[6, 4, 4], residual=True).double()
+    x = inputs(5, 6)
+    first, second, third = model.hidden
+    h = x + first.linear(x).relu()
+    h = second.linear(h).relu()  # from 6 to 4
+    h = h + third.linear(h).relu()
+    torch.testing.assert_close(model(x), model.output(h))
+    plain = MLP(in_features=6, out_features=2, hidden_features=[6, 4, 4]).double()
+    plain.load_state_dict(model.state_dict())
+    assert not torch.equal(plain(x), model(x))
+
+
+def test_hidden_biases_start_where_they_are_asked_to():
+    model = MLP(in_features=3, out_features=2, hidden_features=[4, 5], hidden_bias=-2.0)
+    assert all((layer.linear.bias == -2).all() for layer in model.hidden)
+    assert (model.output.bias == 0).all()
