@@ -5,6 +5,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from zoo.build import build
 from zoo.callbacks.gradient_flow import GradientFlow, spread, weights
+from zoo.errors import UserError
 from zoo.models.lenet5 import LeNet5
 from zoo.models.mlp import MLP
 from zoo.run import configure
@@ -106,8 +107,11 @@ def test_metrics_hold_what_was_found(tmp_path):
 
 
 def test_a_run_that_ends_as_nan_shows_the_gradients_it_ended_with(tmp_path):
-    with pytest.raises(Exception, match="The loss became"):
-        build(configure("experiment=pathology/exploding", "trainer.num_threads=1", run_dir=tmp_path)).fit()
+    run = build(configure("experiment=pathology/exploding", "trainer.num_threads=1", run_dir=tmp_path))
+    with pytest.raises(UserError, match="The loss became"):
+        run.fit()
+    assert next(iter(flow_of(run).lines)) == "iteration 1"
+    assert len(flow_of(run).lines) == 2, "and the last update"
     assert len(board(tmp_path).Images("samples/gradient_flow")) == 1
 
 

@@ -89,7 +89,7 @@ def by_unit(y: Tensor, axis: int) -> Tensor:
 def alike(y: Tensor) -> float:
     """Share of units, (samples, units), whose answers are those of another unit; units that are 0 throughout aside."""
     y = y[:: -(-len(y) // MOST_SAMPLES)]
-    y = y[:, y.abs().amax(0) > 0].double()
+    y = y[:, y.abs().amax(0) > 0].float()
     if y.shape[1] < 2:
         return 0.0
     # Equal units have an equal projection, so they are neighbours in its order.
@@ -97,20 +97,20 @@ def alike(y: Tensor) -> float:
     y = y[:, (direction @ y).argsort()]
     twins = (y[:, 1:] - y[:, :-1]).abs().amax(0) <= 1e-4 * y[:, 1:].abs().amax(0)  # (units - 1,)
     either = torch.cat([twins, twins.new_zeros(1)]) | torch.cat([twins.new_zeros(1), twins])
-    return float(either.double().mean())
+    return float(either.float().mean())
 
 
 def measure(seen: Seen) -> dict[str, Any]:
     """One row for an activation: where it stands, its size, and what share of it does nothing."""
     row: dict[str, Any] = {"layer": seen.layer, "activation": type(seen.module).__name__}
     y = by_unit(seen.y, seen.axis)
-    row |= {"units": y.shape[1], "size": float(y.double().square().mean().sqrt())}
+    row |= {"units": y.shape[1], "size": float(y.float().square().mean().sqrt())}
     steep = by_unit(slope(seen.module, seen.x), seen.axis).abs()
     if isinstance(seen.module, RECTIFIERS):
-        row["dead"] = float((steep.amax(0) < 1e-3).double().mean())
+        row["dead"] = float((steep.amax(0) < 1e-3).float().mean())
     else:
         steepest = next(value for kind, value in STEEPEST.items() if isinstance(seen.module, kind))
-        row["saturated"] = float((steep < 0.05 * steepest).double().mean())
+        row["saturated"] = float((steep < 0.05 * steepest).float().mean())
     return row | {"alike": alike(y)}
 
 

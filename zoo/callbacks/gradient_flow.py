@@ -5,6 +5,7 @@ sigmoid and careless weights each layer passes on a fraction of the gradient tha
 """
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ class GradientFlow(Callback):
     def __init__(self) -> None:
         self.lines: dict[str, list[float]] = {}  # of the picture: {when: norm by layer}
         self.newest: dict[str, float] = {}
+        self.measured_at = 0  # the iteration of `newest`
         self.fresh = False  # whether `newest` is of the iteration at hand
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,7 +62,7 @@ class GradientFlow(Callback):
         if not (logged or drawn) or not self.weights:
             return
         norms = self.norms()
-        self.newest, self.fresh = dict(zip(self.weights, norms, strict=True)), logged
+        self.newest, self.measured_at, self.fresh = dict(zip(self.weights, norms, strict=True)), iteration, logged
         if drawn:
             when = f"epoch {trainer.current_epoch + 1}" if self.lines else f"iteration {iteration}"
             self.lines[when] = norms
@@ -91,8 +93,10 @@ class GradientFlow(Callback):
             self._draw(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, UserError):
-            self._draw(trainer)
+        if isinstance(exception, UserError) and self.newest:
+            self.lines.setdefault(f"iteration {self.measured_at}", list(self.newest.values()))
+            with suppress(UserError):  # where the disk is full, the error on its way says so
+                self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
         if self.lines and writers(trainer):
