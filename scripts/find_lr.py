@@ -85,7 +85,7 @@ def main() -> int:
 
         print(f"Written: {write_text(numbers, found.csv())}")
     if picture is not None:
-        from zoo.pictures import rate_test
+        from zoo.pictures.curves import rate_test
 
         rate_test(found.rates, found.losses, found.smoothed, found.marks()).savefig(picture)
         print(f"Written: {picture}")

@@ -28,7 +28,7 @@ def test_the_code_of_a_recipe_is_what_it_runs():
     names = {path.relative_to(ROOT).as_posix() for path in code_files(recipe("lenet5_mnist"))}
     used = {"zoo/models/lenet5.py", "zoo/data/mnist.py", "zoo/data/base.py", "zoo/tasks/supervised.py", "zoo/optim.py"}
     assert used | {"zoo/losses/supervised.py", "zoo/loop.py", "zoo/layers/by_name.py"} <= names
-    assert not {"zoo/models/mlp.py", "zoo/data/csv.py", "zoo/pictures.py"} & names
+    assert not {"zoo/models/mlp.py", "zoo/data/csv.py", "zoo/pictures/images.py"} & names
 
 
 def test_a_comment_does_not_make_a_result_stale_and_a_constant_does(tmp_path, monkeypatch):

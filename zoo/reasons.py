@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo import pictures
 from zoo.errors import UserError, suggest
 from zoo.explain import by_name, heat_map
+from zoo.pictures.bars import bars
+from zoo.pictures.images import explained_image
 from zoo.predict import Answer, Predictor
 
 PIECE = 8  # images explained at a time: gradients take the memory of a training step
@@ -100,7 +101,7 @@ class Reasons:
                 colours = COLOURS[self.method] if heat.any() else "nothing speaks for it"
                 subject = self.explained(answer)
                 caption = f"{NAMES[self.method]}: {colours}"
-                figure = pictures.explained_image(image, heat, self.predictor.words(*subject), caption=caption)
+                figure = explained_image(image, heat, self.predictor.words(*subject), caption=caption)
                 path = self.write(figure, Path(answer.file))
                 facts = {"explained": subject[0], "method": self.method, "picture": str(path)}
                 said.append(replace(answer, because=f"explained in {path}", explanation=facts))
@@ -142,7 +143,7 @@ class Reasons:
             return f"Explained by {method}: {self.count} picture{'s' if self.count > 1 else ''} in {self.folder}"
         means = {name: size / self.count for name, size in self.sizes.items()}
         title = f"{method}, {self.count} row{'s' if self.count > 1 else ''} of {self.source.name}"
-        path = self.write(pictures.bars(means, xlabel="mean size of a feature's share", title=title), self.source)
+        path = self.write(bars(means, xlabel="mean size of a feature's share", title=title), self.source)
         return f"Explained by {method}: the features over all rows in {path}"
 
     def write(self, figure: Any, of: Path) -> Path:

@@ -6,7 +6,7 @@ from zoo.callbacks.layer_table import layer_table
 from zoo.models.lenet5 import LeNet5
 from zoo.models.mlp import MLP
 from zoo.models.perceptron import Perceptron
-from zoo.pictures import layer_table as as_text
+from zoo.pictures.layers import layer_table as as_text
 
 CASES = {
     "mlp": (MLP(in_features=64, out_features=10, hidden_features=[32, 16]), (1, 8, 8)),

@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from zoo import pictures
 from zoo.callbacks.showing import first_batch, log, pictured, show
+from zoo.pictures.layers import layer_table
 
 Kinds = tuple[type[nn.Module], ...]
 RECTIFIERS: Kinds = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish)
@@ -167,7 +167,7 @@ class Activity(Callback):
         self.newest = shares(rows)
         log(trainer, {f"activations/{name}": value for name, value in self.newest.items()})
         if pictured(trainer):
-            show(trainer, "activity", pictures.layer_table([written(row) for row in rows]))
+            show(trainer, "activity", layer_table([written(row) for row in rows]))
 
 
 def written(row: dict[str, Any]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from zoo import pictures
+from zoo.pictures.images import versions
 
 
 def augmented(data: Any, *, rows: int = 8, epochs: int = 7) -> Any:
@@ -23,4 +23,4 @@ def augmented(data: Any, *, rows: int = 8, epochs: int = 7) -> Any:
     columns = {"as it is": images}
     for epoch in range(epochs):
         columns[f"epoch {epoch + 1}"] = data.augment(images, indices, epoch, data.seed)
-    return pictures.versions(columns)
+    return versions(columns)

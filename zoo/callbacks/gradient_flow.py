@@ -12,10 +12,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from zoo import pictures
 from zoo.callbacks.curves import iterations_done
 from zoo.callbacks.showing import pictured, show, writers
 from zoo.errors import UserError
+from zoo.pictures.layers import over_depth
 
 MOST_SCALARS = 6
 
@@ -100,4 +100,4 @@ class GradientFlow(Callback):
 
     def _draw(self, trainer: Trainer) -> None:
         if self.lines and writers(trainer):
-            show(trainer, "gradient_flow", pictures.over_depth(list(self.weights), self.lines, ylabel="gradient norm"))
+            show(trainer, "gradient_flow", over_depth(list(self.weights), self.lines, ylabel="gradient norm"))

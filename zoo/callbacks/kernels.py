@@ -9,10 +9,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from zoo import pictures
 from zoo.callbacks.activity import Seen, watch
 from zoo.callbacks.curves import iterations_done
 from zoo.callbacks.showing import first_batch, pictured, show, writers
+from zoo.pictures.layers import feature_maps as draw_maps
+from zoo.pictures.layers import kernels
 
 
 def first_kernels(model: nn.Module, shape: tuple[int, ...]) -> Tensor | None:
@@ -51,7 +52,7 @@ class Kernels(Callback):
         batch = first_batch(trainer, "train", 1) if writers(trainer) else None
         found = None if batch is None else first_kernels(pl_module.model, tuple(batch.inputs[0].shape[1:]))
         if found is not None:
-            show(trainer, "kernels", pictures.kernels(found))
+            show(trainer, "kernels", kernels(found))
 
 
 def feature_maps(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
@@ -79,4 +80,4 @@ class FeatureMaps(Callback):
         batch = first_batch(trainer, "val", 1)
         maps = {} if batch is None else feature_maps(model, batch.inputs)
         if batch is not None and batch.inputs[0].ndim == 4 and maps:
-            show(trainer, "feature_maps", pictures.feature_maps(batch.inputs[0][0], maps))
+            show(trainer, "feature_maps", draw_maps(batch.inputs[0][0], maps))

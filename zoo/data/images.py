@@ -178,6 +178,15 @@ def check_size(name: str, value: object, smallest: int) -> None:
         raise UserError(f"data.{name}={value} must be a whole number from {smallest} on.")
 
 
+def set_aside(num_samples: int, val_size: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the samples that stay in training and of the `val_size` that are for validation, by the seed."""
+    if val_size >= num_samples:
+        raise UserError(f"data.val_size={val_size} must be below {num_samples}, the size of the training set.")
+    share = val_size / num_samples
+    train, val, _ = split_indices(num_samples, (1 - share, share, 0.0), seed=seed)
+    return train, val
+
+
 def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
@@ -245,10 +254,7 @@ class Images(DataModule):
         if self.val_size == 0:
             return parts
         images, labels = parts["train"]
-        if self.val_size >= len(images):
-            raise UserError(f"data.val_size={self.val_size} must be below {len(images)}, the size of the training set.")
-        share = self.val_size / len(images)
-        train, val, _ = split_indices(len(images), (1 - share, share, 0.0), seed=self.seed)
+        train, val = set_aside(len(images), self.val_size, seed=self.seed)
         return {**parts, "train": (images[train], labels[train]), "val": (images[val], labels[val])}
 
     def load(self) -> Loaded:

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from zoo.batches import TableBatch
-from zoo.data.base import DataModule, InMemory, Loaded, split_indices
-from zoo.data.images import check_size, fingerprint
+from zoo.data.base import DataModule, InMemory, Loaded
+from zoo.data.images import check_size, fingerprint, set_aside
 from zoo.data.table import label_counts
 from zoo.data.table_preprocessing import NumberColumn, TablePreprocessing
-from zoo.errors import UserError
 
 LENGTH, NUM_CLASSES = 40, 10
 
@@ -75,10 +74,7 @@ class Mnist1d(DataModule):
         series, labels, test_series, test_labels = published()
         places = np.random.RandomState(42).permutation(LENGTH) if self.shuffled else np.arange(LENGTH)
         series, test_series = series[:, places], test_series[:, places]
-        if self.val_size >= len(series):
-            raise UserError(f"data.val_size={self.val_size} must be below {len(series)}, the size of the training set.")
-        share = self.val_size / len(series)
-        train, val, _ = split_indices(len(series), (1 - share, share, 0.0), seed=self.seed)
+        train, val = set_aside(len(series), self.val_size, seed=self.seed)
         parts = {"train": InMemory(TableBatch, series[train], labels[train])}
         if len(val):
             parts["val"] = InMemory(TableBatch, series[val], labels[val])

@@ -15,7 +15,7 @@ Axes: B batch, C input channels, O output channels, H height, W width, L length
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,13 +42,47 @@ def numeric_padding(padding: Any, kernel_size: Sequence[int], stride: Sequence[i
 
 
 class SamePadding(nn.Module):
-    """Stands before a convolution in the order of classes, and pads its input where the convolution itself cannot."""
+    """Stands before a convolution of torch in the order of classes, and pads its input where that one cannot.
 
-    pads_by_size: bool
+    Args:
+        padding: zeros before and after each axis, "same" or "valid"; see the top of this file.
+        in_channels, out_channels, kernel_size, stride, dilation, groups, bias: as torch has them.
+    """
+
+    num_axes: ClassVar[int]
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
     padding: Any
     dilation: tuple[int, ...]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        *,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        number = numeric_padding(padding, *(self.each(size) for size in (kernel_size, stride, dilation)))
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=0 if number is None else number,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
+        self.pads_by_size = number is None
+
+    def each(self, size: Size) -> tuple[int, ...]:
+        """A size for every axis."""
+        return (size,) * self.num_axes if isinstance(size, int) else tuple(size)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(self.padded(x) if self.pads_by_size else x)
@@ -68,73 +102,15 @@ class SamePadding(nn.Module):
 
 
 class Conv1d(SamePadding, nn.Conv1d):
-    """`torch.nn.Conv1d` with `"same"` at any stride: (B, C, L) -> (B, O, ceil(L / stride)).
+    """`torch.nn.Conv1d` with `"same"` at any stride: (B, C, L) -> (B, O, ceil(L / stride)). See `SamePadding`."""
 
-    Args:
-        padding: zeros before and after, "same" or "valid"; see the top of this file.
-        in_channels, out_channels, kernel_size, stride, dilation, groups, bias: as torch has them.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int | str = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        number = numeric_padding(padding, [kernel_size], [stride], [dilation])
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=0 if number is None else number,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-        )
-        self.pads_by_size = number is None
+    num_axes = 1
 
 
 class Conv2d(SamePadding, nn.Conv2d):
     """`torch.nn.Conv2d` with `"same"` at any stride: (B, C, H, W) -> (B, O, ceil(H / stride), ceil(W / stride)).
 
-    Args:
-        padding: zeros on each side, "same" or "valid"; see the top of this file.
-        in_channels, out_channels, kernel_size, stride, dilation, groups, bias: as torch has them.
+    See `SamePadding`; a size is one number or a pair for height and width.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        *,
-        stride: Size = 1,
-        padding: Size | str = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        number = numeric_padding(padding, pair(kernel_size), pair(stride), pair(dilation))
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,  # type: ignore[arg-type]
-            stride=stride,  # type: ignore[arg-type]
-            padding=0 if number is None else number,
-            dilation=dilation,  # type: ignore[arg-type]
-            groups=groups,
-            bias=bias,
-        )
-        self.pads_by_size = number is None
-
-
-def pair(size: Size) -> tuple[int, ...]:
-    """A size for height and width."""
-    return (size, size) if isinstance(size, int) else tuple(size)
+    num_axes = 2

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from zoo.errors import UserError, suggest
 from zoo.layers.by_name import activation as activation_by_name
+from zoo.layers.init import he_normal, normal
 
 SMALLEST = {"small": 15, "large": 63}  # pixels a side
 
@@ -101,14 +102,8 @@ class AlexNet(nn.Module):
     def reset_parameters(self) -> None:
         # He keeps the variance of the activations through rectifiers, which drop half of it, at any width. The output
         # keeps the paper's deviation of 0.01: all classes are about equally likely at first, the loss is near log K.
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
-        output = self.classifier[-1]
-        assert isinstance(output, nn.Linear)
-        nn.init.normal_(output.weight, std=0.01)
+        he_normal(self)
+        normal(self.classifier[-1], std=0.01)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) -> logits (B, K)."""

@@ -18,10 +18,12 @@ from torchmetrics.classification import (
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
-from zoo import pictures
 from zoo.errors import UserError, suggest
 from zoo.explain import heat_map
 from zoo.losses.supervised import LOSSES, Loss
+from zoo.pictures.images import captioned_images, heat_over
+from zoo.pictures.matrices import confusion_matrix
+from zoo.pictures.points import predicted_and_true
 from zoo.tasks.base import Task
 
 EXPLAINED = 12  # images; their gradients need less memory than the 256 answers beside them
@@ -231,7 +233,7 @@ class Classification(Supervised):
             collection = self.collection(stage)
             if "confusion" in collection and collection["confusion"].update_called:
                 matrix = collection["confusion"].compute()
-                shown["confusion_matrix"] = pictures.confusion_matrix(matrix, self.class_names)
+                shown["confusion_matrix"] = confusion_matrix(matrix, self.class_names)
                 break
         images = batch.inputs[0]
         if self.kind == "multilabel" or images.ndim != 4:
@@ -243,12 +245,10 @@ class Classification(Supervised):
             for p, t in zip(predicted.tolist(), labels.tolist(), strict=True)
         ]
         right = predicted == labels
-        shown["predictions"] = pictures.captioned_images(images, captions, right)
+        shown["predictions"] = captioned_images(images, captions, right)
         if (~right).any():
             wrong = [i for i, ok in enumerate(right.tolist()) if not ok]
-            shown["misclassified"] = pictures.captioned_images(
-                images[wrong], [captions[i] for i in wrong], right[wrong]
-            )
+            shown["misclassified"] = captioned_images(images[wrong], [captions[i] for i in wrong], right[wrong])
         few = slice(EXPLAINED)
         return shown | self.explained(images[few], predicted[few], captions[few], right[few])
 
@@ -258,7 +258,7 @@ class Classification(Supervised):
             method, heat = heat_map(self.model, images, predicted)
         except UserError:
             return {}
-        return {method: pictures.captioned_images(pictures.heat_over(images, heat), captions, right)}
+        return {method: captioned_images(heat_over(images, heat), captions, right)}
 
 
 class Regression(Supervised):
@@ -324,7 +324,7 @@ class Regression(Supervised):
         with torch.no_grad():
             outputs = self.scores(batch)[1]
         return {
-            "predicted_and_true": pictures.predicted_and_true(
+            "predicted_and_true": predicted_and_true(
                 self.in_units(outputs).flatten(), self.in_units(batch.targets).flatten()
             )
         }
