@@ -1,9 +1,10 @@
-"""Uses a trained model on new pictures or table rows; its checkpoint alone suffices.
+"""Uses a trained model on new pictures, table rows or texts; its checkpoint alone suffices.
 
 python scripts/predict.py ckpt=outputs/2026-01-31/12-00-00-000000_lenet5_mnist input=photo.png
 python scripts/predict.py ckpt=... input=photos top=1 format=json out=answers.jsonl
 python scripts/predict.py ckpt=... input=new_houses.csv
 python scripts/predict.py ckpt=... input=photo.png explain=true
+python scripts/predict.py ckpt=... text="A film to fall asleep in."
 """
 
 import contextlib
@@ -24,7 +25,8 @@ if TYPE_CHECKING:  # torch is loaded once the arguments are found good
 
 KEYS = {
     "ckpt": "run folder (its best) or .ckpt",
-    "input": "an image, a folder of images (with all below it), or a .csv file",
+    "input": "an image, a folder of images (with all below it), a .csv file, or a .txt file with one text a line",
+    "text": "a text, instead of input=",
     "format": "text, or json: one line of JSON for each input (text)",
     "top": "how many classes to show (3); of several labels all are shown, each with its own probability",
     "out": "a file for the answers, instead of the terminal",
@@ -33,22 +35,29 @@ KEYS = {
     "explain_out": "a folder for the pictures that explain (explained)",
     "allow": "a package (with a dot at its end) or name that the checkpoint may use besides the zoo's own",
     "data.separator": "of the .csv file, where it is not found by itself",
-    "data.encoding": "of the .csv file, where it is not that of the training file",
+    "data.encoding": "of the file, where it is not that of the training file (of a .txt file: where it is not UTF-8)",
+    "data.text": "the column of texts of the .csv file, where it is not that of the training file",
 }
 EXPLAIN = ("true", "false", "gradcam", "saliency", "integrated_gradients")
 EXAMPLE = "python scripts/predict.py ckpt=outputs/<run> input=photo.png    --help shows all keys."
 
 
 def check(given: dict[str, str]) -> None:
-    for key in ("ckpt", "input"):
+    if "text" in given and "input" in given:
+        raise UserError("input= and text= are both given; leave one out.")
+    for key in ("ckpt",) if "text" in given else ("ckpt", "input"):
         if not given.get(key):
             raise UserError(f"{key}= is missing: {EXAMPLE}")
     if given["format"] not in ("text", "json"):
         raise UserError(f"format={given['format']} must be text or json.")
     if not (given["top"].isdecimal() and int(given["top"])):
         raise UserError(f"top={given['top']} must be a whole number from 1 on.")
-    if "out" in given and Path(given["out"]).expanduser().resolve() == Path(given["input"]).expanduser().resolve():
+    if "out" in given and "input" in given and resolved(given["out"]) == resolved(given["input"]):
         raise UserError("out= would overwrite the input; choose another file.")
+
+
+def resolved(path: str) -> Path:
+    return Path(path).expanduser().resolve()
 
 
 def check_explain(given: dict[str, str]) -> None:
@@ -65,6 +74,8 @@ def explain(predictor: "Predictor", given: dict[str, str]) -> "Reasons":
     """What explains the answers of a predictor, as it was asked for."""
     from zoo.reasons import Reasons
 
+    if predictor.preprocessing["kind"] == "text":
+        raise UserError("explain= is for images and tables, and this model was trained on texts; leave it out.")
     source, folder = (Path(path).expanduser() for path in (given["input"], given.get("explain_out", "explained")))
     method = None if given["explain"] == "true" else given["explain"]
     return Reasons(predictor, source, folder, method, given.get("explain_class"))
@@ -89,8 +100,8 @@ def main() -> int:
     from zoo.predict import load
 
     predictor = load(given["ckpt"], [name.strip() for name in given.get("allow", "").split(",") if name.strip()])
-    reading = {key: given[f"data.{key}"] for key in ("separator", "encoding") if f"data.{key}" in given}
-    inputs = predictor.open(given["input"], reading)
+    reading = {key: given[f"data.{key}"] for key in ("separator", "encoding", "text") if f"data.{key}" in given}
+    inputs = predictor.typed(given["text"]) if "text" in given else predictor.open(given["input"], reading)
     reasons = None if given["explain"] == "false" else explain(predictor, given)
     for line in [predictor.describe(), *inputs.notes]:
         print(line, file=sys.stderr)

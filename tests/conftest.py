@@ -1,6 +1,7 @@
 """Small finished runs that several tests look at; none of them may change a run's folder."""
 
 import importlib.util
+import os
 import random
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from types import ModuleType
 from typing import NamedTuple
 
 import pytest
+
+# Tests run side by side, one process a core; more threads than cores would wait for one another. Before torch is there.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
 

@@ -245,6 +245,20 @@ CASES = [
     ("task=regression", "Data sets that do: csv, diabetes"),
     ("task=binary", "use task=classification"),
     ("optimizer=perceptron", "Use model=perceptron, or one of these optimizers"),
+    ("model=perceptron data=diabetes", "use data with classes"),
+    ("model=perceptron data=diabetes task.loss=mean_squared_error", "use data with classes"),
+    ("model=dlinear data=waves baselines=true", "baselines=true is for images and tables"),
+    ("model=lstm data=python_docs baselines=true", "baselines=true is for images and tables"),
+    ("model=lstm data=python_docs model.bidirectional=true", "would see the next step"),
+    ("model=lstm model.pooling=first", "There is no model.pooling=first"),
+    ("model=mlp data=python_docs", "Data sets that do:"),
+    (
+        "model=textcnn data=python_topics optimizer=sparse_adam model.sparse_embedding=true "
+        "trainer.gradient_clip_val=1 trainer.gradient_clip_algorithm=value",
+        "trainer.gradient_clip_algorithm=value needs whole gradients",
+    ),
+    ("model=textcnn data=digits", "Data sets that do:"),
+    ("model=dlinear data=digits", "Data sets that do:"),
     # data
     ("data=csv", "data=csv needs data.path and data.target"),
     ("data=csv data.path={}/no.csv data.target=price", "There is no file"),

@@ -34,7 +34,8 @@ HEADERS = sorted(
         for match in re.findall(r"python train\.py ?[^#(]*$", line)
     }
 )
-NEEDS_DOWNLOAD = re.compile(r"(data=(mnist|fashion_mnist|cifar10)|experiment=)")
+DOWNLOADED = "mnist|fashion_mnist|cifar10|tiny_shakespeare|mr|trec|sst2|jsb|nottingham|etth1"
+NEEDS_DOWNLOAD = re.compile(rf"(data=({DOWNLOADED})\b|experiment=)")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,11 @@ def workplace(tmp_path_factory):
         (folder / name).write_text("\n".join(["size,town,price", *rows]) + "\n")
     weather = [f"{wind:.1f},{int(wind > 5)},{int(wind > 8)}" for wind in generator.uniform(0, 12, 200)]
     (folder / "weather.csv").write_text("\n".join(["speed,wind,rain", *weather]) + "\n")
+    waves = np.sin(np.arange(600) / 9)[:, None] + generator.normal(0, 0.1, (600, 2))
+    (folder / "series.csv").write_text("\n".join(["north,south", *(f"{a:.3f},{b:.3f}" for a, b in waves)]) + "\n")
+    reviews = [f"it was {('good', 'bad')[i % 2]} and I was {('glad', 'sad')[i % 2]} {i},{i % 2}" for i in range(200)]
+    (folder / "reviews.csv").write_text("\n".join(["review,stars", *reviews]) + "\n")
+    (folder / "my.txt").write_text("The rain in Spain stays mainly in the plain. " * 400)
     for i in range(40):
         place = folder / "photos" / ("cats" if i % 2 else "dogs")
         place.mkdir(parents=True, exist_ok=True)

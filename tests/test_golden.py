@@ -23,6 +23,8 @@ from zoo.trace import first_losses
 FILE = Path(__file__).with_name("golden.json")
 MODELS = [name for name in options("model") if name != "custom"]
 EMBEDDED = ["digits", "iris", "diabetes", "breast_cancer", "xor", "mnist1d"]  # no download
+EMBEDDED += ["python_docs", "python_topics", "adding", "copy_memory", "waves"]
+SMALL = {name: ["data.num_train=16", "data.num_val=2", "data.num_test=2"] for name in ("adding", "copy_memory")}
 
 
 def golden(kind: str, name: str, found: Any) -> Any:
@@ -47,7 +49,7 @@ def outcome(model: str, data: str) -> tuple[str, int]:
     """What a user gets who asks for the pair, and the number of parameters where it works."""
     try:
         run = build(configure(f"model={model}", f"data={data}", "logger=none", "trainer.num_threads=1",
-                              "trainer.accelerator=cpu", run_dir="unused"))  # fmt: skip
+                              "trainer.accelerator=cpu", *SMALL.get(data, []), run_dir="unused"))  # fmt: skip
     except UserError as error:
         text = str(error)
         assert "\n" not in text

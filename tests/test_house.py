@@ -27,10 +27,18 @@ MAY_IMPORT = {
     "scratch": (set(), {"torch"}),
     "pictures": (set(), {"torch", "matplotlib"}),
     "explain": (set(), {"torch"}),
+    "text": (set(), {"tokenizers"}),
+    "decoding": (set(), {"torch"}),
     "metrics": (set(), {"torch", "torchmetrics", "sklearn", "scipy"}),
     "models": ({"layers"}, {"torch"}),
-    "data": ({"batches", "augment"}, {"torch", "torchvision", "lightning", "sklearn", "PIL", "mnist1d"}),
-    "tasks": ({"batches", "losses", "metrics", "optim", "explain", "pictures"}, {"torch", "lightning", "torchmetrics"}),
+    "data": (
+        {"batches", "augment", "text"},
+        {"torch", "torchvision", "lightning", "sklearn", "scipy", "PIL", "mnist1d"},
+    ),
+    "tasks": (
+        {"batches", "losses", "metrics", "optim", "explain", "pictures", "text", "decoding"},
+        {"torch", "lightning", "torchmetrics"},
+    ),
     "callbacks": (
         {"batches", "layers", "scratch", "optim", "pictures", "signals", "neighbours"},
         {"torch", "lightning", "tensorboard", "tqdm", "yaml", "optuna"},
@@ -71,6 +79,7 @@ MAY_IMPORT = {
     "trace": ({"build", "run"}, {"lightning"}),
     "instantiate": (set(), {"hydra", "omegaconf"}),
     "trainer": ({"callbacks", "instantiate", "loop", "peers"}, {"lightning"}),
+    "generate": ({"checkpoint", "decoding", "text"}, {"torch"}),
     "evaluate": ({"build", "checkpoint", "data", "instantiate", "settings", "trainer"}, {"torch", "lightning"}),
     "predict": ({"checkpoint", "data", "batches", "losses"}, {"torch", "PIL"}),
     "reasons": ({"predict", "explain", "pictures", "data"}, {"torch"}),

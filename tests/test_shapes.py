@@ -10,7 +10,7 @@ from zoo.layers.window import Window, windows
 from zoo.models.cnn import CNN
 from zoo.models.lenet5 import LeNet5
 from zoo.models.resnet import ResNet
-from zoo.shapes import shapes, table
+from zoo.shapes import flops, shapes, table
 
 CONVOLUTIONS = [nn.Conv1d, nn.Conv2d, nn.Conv3d]
 TRANSPOSED = [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d]
@@ -155,10 +155,18 @@ def test_the_table_is_aligned_and_has_totals():
 
 
 def test_what_is_not_counted_is_said():
-    model = nn.LSTM(3, 5, batch_first=True)
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            return self.weight * x
+
+    model = Scale()
     rows = shapes(model, (torch.zeros(2, 7, 3),))
     text = table(rows, model)
-    assert "FLOPs of LSTM are not counted." in text
+    assert "FLOPs of Scale are not counted." in text
     assert "receptive field" not in text
 
 
@@ -181,3 +189,11 @@ def test_same_padding_and_dilation_are_written_as_they_were_said():
     text = table(shapes(model, (torch.zeros(1, 1, 20, 20),)), model)
     assert "same" in text
     assert "3x1 (dilation 2)" in text
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("rnn", 1), ("lstm", 4), ("gru", 3)])
+def test_a_recurrent_layer_uses_each_matrix_once_a_step(cell, gates):
+    layer = torch.nn.RNN if cell == "rnn" else getattr(torch.nn, cell.upper())
+    x = torch.zeros(2, 7, 3)
+    made = layer(3, 5, batch_first=True)
+    assert flops(made, x, made(x)[0]) == 7 * 2 * gates * 5 * (3 + 5)

@@ -61,6 +61,7 @@ def build(cfg: DictConfig) -> Run:
     data = build_data(cfg)
     check_processes(data)
     settle_task(cfg, data)
+    check_baselines(cfg, data)
     config = resolve(cfg)
     notes = list(data.prepare().notes)
     model = build_model(config, data)
@@ -68,6 +69,7 @@ def build(cfg: DictConfig) -> Run:
         notes += initialize(config, model)  # pretrained= is the seventh initialization: it comes last, and stays
     if config.get("pretrained") and not config.get("resume"):
         notes += load_pretrained(model, config["pretrained"]).lines()
+    check_sparse_gradients(config, model)
     check_output(config, model, data)
     task = build_task(config, model, data)
     if config.get("scratch"):
@@ -113,6 +115,15 @@ def check_processes(data: Any) -> None:
         raise UserError(
             f"data.batch_size={data.train_batch_size} is the batch of all processes together, too small for "
             f"{world_size} of them; give at least {world_size}, or fewer trainer.devices."
+        )
+
+
+def check_baselines(cfg: DictConfig, data: Any) -> None:
+    """Raises UserError where scikit-learn's models cannot stand beside the network."""
+    if cfg.get("baselines") and "num_features" not in data.prepare().facts:
+        raise UserError(
+            f"baselines=true is for images and tables with classes or quantities, and data={choice(cfg, 'data')} has "
+            "none; leave it out."
         )
 
 
@@ -251,6 +262,11 @@ def build_model(config: dict[str, Any], data: Any) -> nn.Module:
             f"optimizer=perceptron corrects threshold units, and model={config.get('choices', {}).get('model', '?')} "
             f"has none. Use model=perceptron, or one of these optimizers: {others}."
         )
+    if hasattr(model, "learns_by_perceptron_rule") and config["task"].get("head") != "classifier":
+        raise UserError(
+            f"model={choice(config, 'model')} fires or does not, which tells classes apart, and "
+            f"data={choice(config, 'data')} has none; use data with classes, for instance data=digits, or model=mlp."
+        )
     return model
 
 
@@ -297,6 +313,20 @@ def sizes_for(target: str, config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in offered.items() if key in signature.parameters and value is not None}
 
 
+def check_sparse_gradients(config: dict[str, Any], model: nn.Module) -> None:
+    """Raises UserError for what would add to a sparse gradient, or cut it, as if it were whole."""
+    if not any(getattr(module, "sparse", False) is True for module in model.modules()):
+        return
+    trainer, regularizer = config["trainer"], config.get("regularizer") or {}
+    cuts = trainer.get("gradient_clip_val") and trainer.get("gradient_clip_algorithm") == "value"
+    adds = (regularizer.get("l1") and regularizer.get("l1_kind") == "subgradient") or (
+        regularizer.get("l2") and regularizer.get("l2_kind") == "coupled"
+    )
+    if cuts or adds:
+        what = "trainer.gradient_clip_algorithm=value" if cuts else f"regularizer={choice(config, 'regularizer')}"
+        raise UserError(f"{what} needs whole gradients; use model.sparse_embedding=false.")
+
+
 def check_output(config: dict[str, Any], model: nn.Module, data: Any) -> None:
     """Runs two training samples through the model, so that sizes that do not fit are said before training."""
     batch = data.part("train")[torch.tensor([0, len(data.part("train")) - 1])]
@@ -316,20 +346,40 @@ def check_output(config: dict[str, Any], model: nn.Module, data: Any) -> None:
     finally:
         model.train(was_training)
         torch.set_rng_state(state)
-    if own and wanted is not None and not isinstance(outputs, torch.Tensor):
+    if wanted is None:
+        return
+    needed = output_shape(config, batch)
+    if config["task"].get("head") == "next_step" and isinstance(outputs, tuple) and len(outputs) == 2:
+        outputs = outputs[0]  # beside the state to go on with
+    if not isinstance(outputs, torch.Tensor):
+        if not own and config["task"].get("head") != "next_step":
+            return
         raise UserError(
-            f"model={name} returns a {type(outputs).__name__}, and task={choice(config, 'task')} needs a tensor "
-            f"(batch, {wanted})."
+            f"model={name} returns a {type(outputs).__name__}, and task={choice(config, 'task')} needs "
+            f"{'a tensor' if own and config['task'].get('head') != 'next_step' else 'outputs and a state'} "
+            f"(batch, {', '.join(map(str, needed))})."
         )
-    if (
-        isinstance(outputs, torch.Tensor)
-        and wanted is not None
-        and tuple(outputs.shape) != (len(batch.inputs[0]), wanted)
-    ):
+    if tuple(outputs.shape) != (len(batch.inputs[0]), *needed):
         raise UserError(
             f"model={name} returns {tuple(outputs.shape[1:])} values a sample, and "
-            f"task={choice(config, 'task')} needs ({wanted},)."
+            f"task={choice(config, 'task')} needs {needed}{heads(config['task'].get('head'))}."
         )
+
+
+def heads(head: str | None) -> str:
+    """Which models have a head for sequences, where one is needed."""
+    if head not in ("next_step", "forecaster"):
+        return ""
+    files = ((name, CONFIGS / "model" / f"{name}.yaml") for name in options("model"))
+    return f"; use model={' or '.join(name for name, path in files if '${task.head}' in path.read_text())}"
+
+
+def output_shape(config: dict[str, Any], batch: Any) -> tuple[int, ...]:
+    """What a task needs for each sample, by its head: one answer, one at each step, or one for each step ahead."""
+    outputs, head = config["task"]["num_outputs"], config["task"].get("head")
+    if head == "next_step":
+        return batch.inputs[0].shape[1], outputs
+    return (config["data"]["horizon"], outputs) if head == "forecaster" else (outputs,)
 
 
 def build_task(config: dict[str, Any], model: nn.Module, data: Any) -> Any:
@@ -338,7 +388,9 @@ def build_task(config: dict[str, Any], model: nn.Module, data: Any) -> Any:
     names = data.prepare().class_names
     parameters = inspect.signature(get_object(settings["_target_"])).parameters
     facts = data.prepare().facts
-    offered = {"class_names": names, "target_names": names} | {k: facts.get(k) for k in ("target_mean", "target_std")}
+    offered = {"class_names": names, "target_names": names} | {
+        key: facts.get(key) for key in ("target_mean", "target_std", "num_characters")
+    }
     settings |= {key: value for key, value in offered.items() if key in parameters and value}
     optimizer = make(config["optimizer"], "optimizer")
     scheduler = make(config["scheduler"], "scheduler") if (config.get("scheduler") or {}).get("_target_") else None

@@ -166,6 +166,8 @@ def _is_defined_in(name: str, packages: tuple[str, ...]) -> bool:
             return False
         raise UserError(f"The checkpoint needs '{name}', and there is no {error.name}; start where it lies.") from error
     except Exception as error:  # whatever the user's own module does when it is imported
+        if name.startswith("zoo."):
+            raise  # a bug of ours
         raise UserError(f"The checkpoint needs '{name}', which cannot be imported: {error}.") from error
     if found is None:
         raise UserError(f"The checkpoint needs '{name}', which is not there; was it written by another version?")

@@ -31,7 +31,7 @@ FLAGS = {
     **dict.fromkeys(["--config-dir", "-cd", "--experimental-rerun", "--info", "-i"], True),
 }
 # Keys whose values are names of files, folders or columns, in which any character may stand.
-NAMES = ("path", "root", "target", "test_path", "data_dir", "run_dir", "pretrained", "resume", "ckpt", "input")
+NAMES = ("path", "root", "text", "target", "test_path", "data_dir", "run_dir", "pretrained", "resume", "ckpt", "input")
 
 
 def register_resolvers() -> None:

@@ -21,7 +21,15 @@ from zoo.settings import FACTS
 from zoo.trainer import quiet_libraries
 
 TRAINER_SETTINGS = ("precision", "deterministic", "limit_test_batches")
-SPLIT_SETTINGS = ("seed", "shares", "val_size", "fraction", "overfit")  # what decides which samples a part has
+SPLIT_SETTINGS = (
+    "seed",
+    "shares",
+    "val_size",
+    "fold",
+    "folds",
+    "fraction",
+    "overfit",
+)  # what decides which samples a part has
 
 
 @dataclass
@@ -90,7 +98,8 @@ def evaluate(
     num_samples = sum(map(len, map(data.part, names)))  # type: ignore[arg-type]
     metrics = judge(task, Chain([data.loader(name) for name in names]), config)
     named = {f"{part}/{name.removeprefix('test/')}": value for name, value in metrics.items()}
-    epoch = f" (epoch {checkpoint['epoch'] + 1})" if isinstance(checkpoint.get("epoch"), int) else ""
+    finished = checkpoint.get("epoch")  # how many; one inside its first epoch has none
+    epoch = f" (after epoch {finished})" if isinstance(finished, int) and finished else ""
     title = f"{path}{epoch}, {'all data' if part == 'all' else f'{part} part'}: {num_samples} samples"
     return Evaluation(named, title, changes(checkpoint, data, settings, part))
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 from torch.optim.optimizer import Optimizer
 
+from zoo.errors import UserError
+
 
 class PerceptronRule(torch.optim.SGD):
     """w += lr (y - y_hat) x: plain gradient descent on 1/2 sum (y_hat - y)^2 with a straight-through step.
@@ -25,6 +27,66 @@ class PerceptronRule(torch.optim.SGD):
 
     def __init__(self, params: Iterable[Any], lr: float = 1.0) -> None:
         super().__init__(params, lr=lr)
+
+
+class SparseAdam(torch.optim.Adam):
+    """Adam that leaves alone what a sparse gradient has not: rows of an embedding of words that no sample had.
+
+    Of such a row neither the moments fade nor does the momentum move it; torch.optim.SparseAdam does the same, for
+    sparse gradients alone. All other parameters are torch.optim.Adam's own. So a step costs what the words of a batch
+    cost, not what the vocabulary does. For a row with gradient g, at step t of its embedding:
+
+        m = b1 m + (1 - b1) g        v = b2 v + (1 - b2) g^2
+        w -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)
+
+    Kingma and Ba, "Adam", 2015, the form at the end of section 2; the moments are kept as torch.optim.Adam keeps them.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        fused: bool | None = None,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, fused=fused)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        sparse = [
+            (p, p.grad, group)
+            for group in self.param_groups
+            for p in group["params"]
+            if p.grad is not None and p.grad.is_sparse
+        ]
+        for p, _, _ in sparse:
+            p.grad = None  # out of the sight of Adam, which refuses it
+        super().step()
+        for p, gradient, group in sparse:
+            p.grad = gradient
+            self.update_rows(p, gradient.coalesce(), group)
+        return loss
+
+    def update_rows(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Moves the rows of p (V, D) that its coalesced gradient has."""
+        state, (beta1, beta2) = self.state[p], group["betas"]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+        state["step"] += 1
+        rows, values = gradient.indices()[0], gradient.values()  # (R,), (R, D)
+        m = state["exp_avg"][rows].lerp_(values, 1 - beta1)  # (R, D)
+        v = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)  # (R, D)
+        state["exp_avg"][rows], state["exp_avg_sq"][rows] = m, v
+        steps = state["step"].item()
+        rate = group["lr"] * math.sqrt(1 - beta2**steps) / (1 - beta1**steps)
+        p[rows] -= rate * m / v.sqrt_().add_(group["eps"])
 
 
 def perceptron_update(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor, lr: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -82,8 +144,45 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
+def has_sparse_gradients(model: nn.Module) -> bool:
+    """Whether an embedding is asked to give a gradient of the rows alone that a batch used."""
+    return any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse for module in model.modules())
+
+
+def check_sparse(optimizer: Optimizer) -> None:
+    """Raises UserError where sparse gradients are taken neither by the optimizer nor by what averages gradients."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if together and torch.distributed.get_world_size() > 1:
+        raise UserError(
+            "model.sparse_embedding=true is for one process, since several average whole gradients; leave it out, or "
+            "use trainer.devices=1."
+        )
+    group, name = optimizer.param_groups[0], type(optimizer).__name__
+    dense = [key for key in ("weight_decay", "momentum", "fused", "foreach") if group.get(key)]
+    known = type(optimizer) in (torch.optim.SGD, torch.optim.Adagrad)  # a twin of zoo.scratch is not
+    if isinstance(optimizer, SparseAdam) or (known and not dense):
+        return
+    if known:
+        name = f"{name} with optimizer.{dense[0]}={group[dense[0]]}"
+    elif not type(optimizer).__module__.startswith("torch."):
+        name = f"{type(optimizer).__module__}.{name}"
+    raise UserError(
+        f"model.sparse_embedding=true gives gradients of some rows, and {name} needs whole ones; use "
+        "optimizer=sparse_adam, or adagrad or sgd as they are by default."
+    )
+
+
 def build_optimizer(optimizer: Callable[..., Optimizer], model: nn.Module) -> Optimizer:
     """Calls a partial optimizer with the parameter groups, or with one group where it has no weight decay."""
+    built = with_groups(optimizer, model)
+    if has_sparse_gradients(model):
+        check_sparse(built)
+        torch.sparse.check_sparse_tensor_invariants.disable()  # torch's Adagrad makes such tensors; undecided, it warns
+    return built
+
+
+def with_groups(optimizer: Callable[..., Optimizer], model: nn.Module) -> Optimizer:
+    """A partial optimizer of the trainable parameters of a model."""
     decay = inspect.signature(optimizer).parameters.get("weight_decay")  # also where it is the optimizer's own default
     if decay is not None and decay.default:
         return optimizer(parameter_groups(model))

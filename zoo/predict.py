@@ -1,4 +1,4 @@
-"""What a trained model says of new pictures and table rows; its checkpoint alone suffices.
+"""What a trained model says of new pictures, table rows and texts; its checkpoint alone suffices.
 
     predictor = load("outputs/.../")
     for answer in predictor.answers("photos/"):
@@ -28,6 +28,7 @@ CHUNK = 64  # inputs that are in memory at a time
 TABLE_ENDINGS = (".csv", ".tsv", ".txt")
 
 Place = tuple[str, int | None]
+Prepared = Tensor | tuple[Tensor, ...]  # what a model is called with, each (B, ...)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Answer:
     """What the model says of one input.
 
     Args:
-        file, row: where the input came from; the row as in the file (the header is row 1), None for a picture.
+        file, row: where the input came from; the row as in the file (the header of a table is row 1, a text is a line),
+            None for a picture and a text that was typed.
         ranked: (class, probability or score), the best first. For several labels, or targets of a regression, all of
             them in the order of training: (label, probability or score), (target, value in its own units).
         because: where the answer comes from, for people; empty where nobody asked.
@@ -49,7 +51,7 @@ class Answer:
     explanation: Mapping[str, Any] = field(default_factory=dict)
 
 
-Explain = Callable[[list[Answer], Tensor], list[Answer]]  # answers to inputs (B, ...) -> the same with their reasons
+Explain = Callable[[list[Answer], Any], list[Answer]]  # answers to inputs (B, ...) -> the same with their reasons
 
 
 @dataclass
@@ -58,13 +60,13 @@ class Inputs:
 
     Args:
         total: how many there are.
-        chunks: (B places, prepared inputs (B, ...)) a chunk at a time; a place is a file and perhaps a row of it.
+        chunks: (B places, prepared inputs) a chunk at a time; a place is a file and perhaps a row of it.
         unreadable: one line for each input that could not be read, filled while the chunks are read.
         notes: what the user should know, a line each.
     """
 
     total: int
-    chunks: Iterable[tuple[list[Place], Tensor]]
+    chunks: Iterable[tuple[list[Place], Prepared]]
     unreadable: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -74,7 +76,7 @@ class Predictor:
     """A trained model with what is needed to use it.
 
     Args:
-        model: inputs (B, ...) -> (B, K), in evaluation mode.
+        model: inputs -> (B, K), in evaluation mode.
         kind: "multiclass", "binary", "multilabel" or "regression".
         measure: what the numbers are: "probability", "score" or "value".
         names: of the K classes (2 for one logit), labels or target columns.
@@ -105,9 +107,10 @@ class Predictor:
         return f"{network}: label and probability ({rule.get(self.kind, f'a sigmoid for each of {count}')})."
 
     @torch.inference_mode()
-    def measures(self, inputs: Tensor) -> Tensor:
-        """(B, ...) -> (B, K): probabilities, scores, or values in the targets' own units; both classes of one logit."""
-        outputs = getattr(self.model, "scores", self.model)(inputs.to(self.device)).cpu()
+    def measures(self, inputs: Prepared) -> Tensor:
+        """-> (B, K): probabilities, scores, or values in the targets' own units; both classes of one logit."""
+        given = (inputs,) if isinstance(inputs, Tensor) else inputs
+        outputs = getattr(self.model, "scores", self.model)(*(x.to(self.device) for x in given)).cpu()
         if outputs.shape[1] != (1 if self.kind == "binary" else len(self.names)):
             raise UserError(f"The model gives {outputs.shape[1]} numbers an input, for {len(self.names)} names.")
         if self.kind == "regression":
@@ -129,8 +132,10 @@ class Predictor:
         """The inputs at a path, not yet read.
 
         Args:
-            path: for a model of images a picture or a folder, for one of tables a CSV file.
-            reading: `separator` and `encoding` of the CSV file, where they are not those of training.
+            path: for a model of images a picture or a folder, for one of tables a CSV file, for one of texts a CSV file
+                or a text file with one text a line.
+            reading: `separator` and `encoding` of the file and its column of texts (`text`), where they are not those
+                of training.
 
         Raises:
             UserError: there is nothing, or nothing of the kind that the model was trained on.
@@ -140,6 +145,16 @@ class Predictor:
             raise UserError(f"There is nothing at {path}; input= takes a file or a folder that is there.")
         return READERS[self.preprocessing["kind"]](self, path, reading or {})
 
+    def typed(self, text: str) -> Inputs:
+        """A single text. Raises UserError where it is empty, or the model was not trained on texts."""
+        if self.preprocessing["kind"] != "text":
+            raise UserError(
+                f"text= is for models of texts, and this one knows {self.preprocessing['kind']}s; use input=."
+            )
+        if not text.strip():
+            raise UserError("text= is empty; give it a text, in quotes.")
+        return inputs_of_texts(self, [(text, None)], [text], "In the text")
+
     def answers(self, inputs: Inputs | str | Path, explain: Explain | None = None) -> Iterator[Answer]:
         """One answer after another, in the order of the inputs (files by name, rows as in the file)."""
         opened = inputs if isinstance(inputs, Inputs) else self.open(inputs)
@@ -147,8 +162,8 @@ class Predictor:
             answers = self.chunk(places, prepared)
             yield from answers if explain is None else explain(list(answers), prepared)
 
-    def chunk(self, places: list[Place], prepared: Tensor) -> Iterator[Answer]:
-        """The answers to inputs (B, ...) of those places."""
+    def chunk(self, places: list[Place], prepared: Prepared) -> Iterator[Answer]:
+        """The answers to inputs of those places."""
         for (file, row), measures in zip(places, self.measures(prepared), strict=True):
             if not measures.isfinite().all():
                 raise UserError(f"The model gives no finite number for {file}; did its training go wrong?")
@@ -233,13 +248,67 @@ def open_table(predictor: Predictor, path: Path, reading: Mapping[str, str]) -> 
     return Inputs(len(places), chunks, notes=[f"In {path} {note}" for note in notes])
 
 
+def open_texts(predictor: Predictor, path: Path, reading: Mapping[str, str]) -> Inputs:
+    """The lines of a text file, or the texts of a CSV file; those that are empty are left out."""
+    if path.is_dir() or path.suffix.lower() in image_endings():
+        kind = "a folder" if path.is_dir() else "an image"
+        raise UserError(
+            f"{path} is {kind}, and this model was trained on texts; give it a .txt or .csv file, or text=."
+        )
+    given = {key: predictor.data[key] for key in ("separator", "encoding", "text") if predictor.data.get(key)}
+    if path.suffix.lower() == ".txt":
+        from zoo.data.corpus import read_file
+
+        lines = read_file(path, reading.get("encoding", "utf-8-sig")).rstrip("\n").split("\n")
+        found = list(enumerate(lines, start=1))
+    else:
+        found = texts_of_table(path, given | dict(reading))
+    places: list[Place] = [(str(path), row) for row, text in found if text.strip()]
+    empty = [f"{path}, row {row}: the text is empty." for row, text in found if not text.strip()]
+    if not places:
+        raise UserError(f"{path} has no text; it needs one in each row.")
+    texts = [text for _, text in found if text.strip()]
+    inputs = inputs_of_texts(predictor, places, texts, f"In {path}")
+    inputs.total, inputs.unreadable = len(found), empty
+    return inputs
+
+
+def texts_of_table(path: Path, given: Mapping[str, str]) -> list[tuple[int, str]]:
+    """Row and text of each row of a CSV file, from the column that `text` names, else its only one or `text`."""
+    from zoo.data.csv import read_csv
+
+    reading = {key: given[key] for key in ("separator", "encoding") if key in given}
+    sheet = read_csv(path, min_columns=1, **reading)
+    only = next(iter(sheet.columns)) if len(sheet.columns) == 1 else "text"
+    column = str(given.get("text", only))
+    if column not in sheet.columns:
+        raise UserError(
+            f"{path} has no column '{column}'; choose one with data.text=. There is: {', '.join(sheet.columns)}."
+        )
+    return list(zip(sheet.rows, (str(cell or "") for cell in sheet.columns[column]), strict=True))
+
+
+def inputs_of_texts(predictor: Predictor, places: list[Place], texts: list[str], where: str) -> Inputs:
+    """Texts as a model of texts takes them, padded to the longest of a chunk."""
+    from zoo.data.texts import TextPreprocessing
+
+    tokens, notes = loaded(TextPreprocessing.from_dict, predictor.preprocessing).encode(texts)
+
+    def chunks() -> Iterator[tuple[list[Place], Prepared]]:
+        for start in range(0, len(places), CHUNK):
+            padded, mask = tokens[torch.arange(start, min(start + CHUNK, len(places)))]  # (B, T), (B, T)
+            yield places[start : start + CHUNK], (padded.long(), mask)
+
+    return Inputs(len(places), chunks(), notes=[f"{where} {note}" for note in notes])
+
+
 def image_endings() -> set[str]:
     from zoo.data.image_folder import EXTENSIONS
 
     return EXTENSIONS
 
 
-READERS: dict[str, Callable[..., Inputs]] = {"image": open_images, "table": open_table}
+READERS: dict[str, Callable[..., Inputs]] = {"image": open_images, "table": open_table, "text": open_texts}
 
 
 def loaded(from_dict: Callable[[dict[str, Any]], Any], preprocessing: dict[str, Any]) -> Any:
@@ -267,7 +336,7 @@ def load(source: str | Path, allow: Sequence[str] = ()) -> Predictor:
     if not isinstance(preprocessing, dict) or preprocessing.get("kind") not in READERS:
         kind = preprocessing.get("kind") if isinstance(preprocessing, dict) else None
         reason = f"its inputs are of kind '{kind}'" if kind else "it does not say how inputs are prepared"
-        raise UserError(f"{path} cannot be used on images or tables: {reason}.")
+        raise UserError(f"{path} cannot be used on images, tables or texts: {reason}.")
     kind, measure, border = answer_kind(config.get("task") or {}, model, path)
     names = [str(name) for name in checkpoint.get("classes") or []] or numbered(config, kind)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -16,7 +16,10 @@ from zoo.commandline import CONFIGS, options
 from zoo.errors import UserError, suggest
 
 # What a data set says about itself in its yaml; checked against, or filled from, the data that was read.
-FACTS = ("image_shape", "num_features", "num_classes", "num_targets", "vocab_size", "seq_len")
+FACTS = (
+    *("image_shape", "num_features", "num_classes", "num_targets"),
+    *("vocab_size", "input_size", "seq_len", "horizon"),
+)
 NEEDED = ("model", "data", "task", "optimizer", "trainer")
 NOTES = ("choices", "overrides", "published")  # top-level keys that are written down and steer nothing
 # What may stand besides what kind and range allow.
@@ -40,6 +43,8 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "launcher.timeout": (False, 1, inf),
     "data.eval_batch_size": (True, 1, inf),
     "data.num_workers": (True, 0, inf),
+    "data.window": (True, 1, inf),
+    "data.max_vocab_size": (True, 2, inf),
     "augment.*flip": (False, 0, 1),
     "augment.brightness": (False, 0, 1),
     "augment.contrast": (False, 0, 1),
@@ -54,6 +59,9 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "model.*features": (True, 1, inf),
     "model.*dropout": (False, 0, 1),
     "model.channels": (True, 1, inf),
+    "model.hidden_size": (True, 1, inf),
+    "model.num_layers": (True, 1, inf),
+    "model.embedding_dim": (True, 1, inf),
     "model.kernel_size": (True, 1, inf),
     "model.stride": (True, 1, inf),
     "model.dilation": (True, 1, inf),
@@ -220,19 +228,25 @@ def check_class_weights(task: dict[str, Any]) -> None:
 
 def check_pair(cfg: DictConfig) -> None:
     """Refuses a model or task that needs what the data set does not declare, before the data is read."""
+    given = {str(key) for key in cfg.data.keys()}  # noqa: SIM118 - a missing value counts too
     for group in ("task", "model"):
-        for value in dict(OmegaConf.to_container(cfg[group], resolve=False)).values():  # type: ignore[arg-type]
-            for key in re.findall(r"\$\{data\.(\w+)", str(value)):
-                if key not in cfg.data.keys():  # noqa: SIM118 - a missing value counts too
-                    raise misfit(cfg, group, key)
+        settings: Any = OmegaConf.to_container(cfg[group], resolve=False)
+        for key in re.findall(r"\$\{data\.(\w+)", str(list(settings.values()))):
+            if key not in given:
+                raise misfit(cfg, group, key)
+        # What a model can take in several forms is selected where it is there; one form must be.
+        forms = re.findall(r"\$\{oc\.select:data\.((?!horizon)\w+)", str(list(settings.values())))
+        if forms and not given & set(forms):
+            raise misfit(cfg, group, *forms)
 
 
-def misfit(cfg: DictConfig, group: str, key: str) -> UserError:
-    """What the group needs, what the data gives, which data sets would do."""
+def misfit(cfg: DictConfig, group: str, *keys: str) -> UserError:
+    """What the group needs (one of `keys`), what the data gives, which data sets would do."""
     gives = ", ".join(k for k in FACTS if k in cfg.data.keys())  # noqa: SIM118
-    would_do = [name for name in options("data") if key in declares(name)]
+    would_do = [name for name in options("data") if set(keys) & set(declares(name))]
+    needs = " or ".join(f"data.{key}" for key in keys)
     return UserError(
-        f"{group}={choice(cfg, group)} needs data.{key}, and data={choice(cfg, 'data')} does not give it (it gives "
+        f"{group}={choice(cfg, group)} needs {needs}, and data={choice(cfg, 'data')} does not give it (it gives "
         f"{gives}). Data sets that do: {', '.join(would_do) or 'none'}."
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.layers.weights import RECURRENT
 from zoo.layers.window import CONVOLUTIONS, TRANSPOSED, Window, windows
 from zoo.receptive_field import Field, Following, Reach, seen_by, set_field, tensors
 
@@ -28,6 +29,8 @@ def flops(layer: nn.Module, x: Tensor, y: Tensor) -> int | None:
         return 2 * layer.weight.numel() * stamped[0, 0].numel()
     if isinstance(layer, nn.Linear):
         return 2 * layer.weight.numel() * y[0, ..., 0].numel()
+    if isinstance(layer, RECURRENT):  # each matrix once a step; what the gates do to single numbers is not counted
+        return 2 * sum(p.numel() for p in layer.parameters() if p.ndim == 2) * (y.shape[1] if y.ndim == 3 else 1)
     return 0 if isinstance(layer, UNCOUNTED) or not any(True for _ in layer.parameters(recurse=False)) else None
 
 
@@ -124,7 +127,7 @@ def table(rows: Sequence[Row], model: nn.Module) -> str:
         )
         lines.append("  ".join(aligned).rstrip())
     rule = "-" * max(map(len, lines))
-    notes = ["FLOPs: of one sample; a multiply-add counts as 2, convolutions and dense layers alone."]
+    notes = ["FLOPs: of one sample; a multiply-add counts as 2; convolutions, dense and recurrent layers alone."]
     if any(row.seen is not None for row in rows):
         notes.append("Receptive field: input values along each axis that a unit may depend on, over the longest path.")
     left = total - sum(row.parameters for row in rows)

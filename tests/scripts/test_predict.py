@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo import pictures
+from zoo import reasons
 from zoo.checkpoint import load_model, read
 from zoo.data.csv import read_csv
 from zoo.data.images import ImagePreprocessing
@@ -359,13 +359,13 @@ def test_pictures_of_a_folder_lie_as_its_files_do_and_answers_stay_the_same(
 
 def test_the_picture_is_the_models_own_heat_map_beside_what_it_sees(digits_run, digit_files, tmp_path, monkeypatch):
     drawn = {}
-    draw = pictures.explained_image
+    draw = reasons.explained_image
 
     def spied(image, heat, title, *, caption):
         drawn.update(image=image, heat=heat, title=title, caption=caption)
         return draw(image, heat, title, caption=caption)
 
-    monkeypatch.setattr(pictures, "explained_image", spied)
+    monkeypatch.setattr(reasons, "explained_image", spied)
     predictor, path = load(digits_run), digit_files / "4.png"
     (answer,) = predictor.answers(path, Reasons(predictor, path, tmp_path, subject="7"))
     prepare = ImagePreprocessing.from_dict(read(digits_run)["preprocessing"])
@@ -451,3 +451,101 @@ def test_what_cannot_be_read_is_not_explained(digits_run, tmp_path, call_script)
     ran = call_script("predict", *arguments)
     assert ran.status == 0
     assert [path.name for path in (tmp_path / "why").iterdir()] == ["good.png.gradcam.png"]
+
+
+@pytest.fixture(scope="session")
+def topics_run(tmp_path_factory):
+    """The folder of a small TextCNN that learned from which topic of Python's reference a paragraph is."""
+    folder = tmp_path_factory.mktemp("topics") / "run"
+    sizes = ("model.embedding_dim=16", "model.channels=8", "trainer.max_epochs=2", "trainer.num_threads=1")
+    assert run(configure("model=textcnn", *sizes, "optimizer.lr=0.02", "logger=none", run_dir=folder)) == 0
+    return folder
+
+
+TEXTS = ["The del statement removes a binding.", "blorp", "strings are immutable sequences " * 9, "Type continue, pdb!"]
+
+
+def of_texts(folder):
+    """Softmax of the model on each of TEXTS by itself, without padding and without the zoo's predict."""
+    tokens = read(folder)["preprocessing"]["tokenizer"]["tokens"]
+    model, answers = load_model(folder), []
+    for text in TEXTS:
+        pieces = re.findall(r"\w+|[^\w\s]", text.lower())
+        numbers = [tokens.index(piece) if piece in tokens else tokens.index("<unk>") for piece in pieces]
+        with torch.no_grad():
+            answers.append(model(torch.tensor([numbers])).softmax(1)[0].tolist())
+    return answers
+
+
+def test_answers_to_texts_are_the_models_own_whatever_file_they_come_from(topics_run, tmp_path, call_script):
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n")
+    with (tmp_path / "b.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("n", "review"), *enumerate(TEXTS)])
+    with (tmp_path / "c.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "n"), *((text, i) for i, text in enumerate(TEXTS))])
+    names = [str(name) for name in read(topics_run)["classes"]]
+    expected = of_texts(topics_run)
+    for file, first, more in (("a.txt", 1, ()), ("b.csv", 2, ("data.text=review",)), ("c.csv", 2, ())):
+        ran = call_script("predict", f"ckpt={topics_run}", f"input={tmp_path / file}", "format=json", "top=8", *more)
+        assert ran.status == 0, ran.err
+        answers = of_lines(ran.out)
+        assert [answer["row"] for answer in answers] == list(range(first, first + len(TEXTS)))
+        for answer, row in zip(answers, expected, strict=True):
+            found = {pair["label"]: pair["probability"] for pair in answer["top"]}
+            assert [found[name] for name in names] == pytest.approx(row, abs=1e-6)
+    for text, row in zip(TEXTS, expected, strict=True):
+        (answer,) = of_lines(call_script("predict", f"ckpt={topics_run}", f"text={text}", "format=json").out)
+        assert (answer["input"], answer["label"]) == (text, names[row.index(max(row))])
+        assert answer["probability"] == pytest.approx(max(row), abs=1e-6)
+
+
+def test_unknown_words_are_said(topics_run, tmp_path, call_script):
+    ran = call_script("predict", f"ckpt={topics_run}", "text=The blorp statement, the xyzzy statement")
+    assert "In the text 2 of 7 words are not in the vocabulary and are read as <unk>: 'blorp', 'xyzzy'" in ran.err
+    assert ran.out.startswith("The blorp statement, the xyzzy statement: ")
+    assert "<unk>" not in call_script("predict", f"ckpt={topics_run}", "text=The del statement").err
+    (tmp_path / "a.txt").write_text("the blorp\nthe statement\n")
+    assert (
+        f"In {tmp_path / 'a.txt'} 1 of 4 words"
+        in call_script("predict", f"ckpt={topics_run}", f"input={tmp_path / 'a.txt'}").err
+    )
+
+
+def test_empty_lines_are_named_skipped_and_counted(topics_run, tmp_path, call_script):
+    (tmp_path / "a.txt").write_text("the statement\n\n  \nstrings\n")
+    ran = call_script("predict", f"ckpt={topics_run}", f"input={tmp_path / 'a.txt'}")
+    assert [line.split(":")[0] for line in ran.out.splitlines()] == ["row 1", "row 4"]
+    assert "a.txt, row 2: the text is empty." in ran.err
+    assert ran.err.splitlines()[-1] == "2 of 4 could not be read and were skipped."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("text=",), "text= is empty"),
+        (("text=hello", "input={tmp}/a.csv"), "input= and text= are both given"),
+        (("text=hello", "explain=true"), "explain= is for images and tables"),
+        (("input={tmp}",), "is a folder, and this model was trained on texts"),
+        (("input={tmp}/photo.png",), "is an image, and this model was trained on texts"),
+        (("input={tmp}/a.csv",), "has no column 'text'; choose one with data.text=. There is: n, review."),
+        (("input={tmp}/a.csv", "data.text=reviw"), "has no column 'reviw'"),
+        (("input={tmp}/latin.txt",), "is not UTF-8 text (byte 0xe8 at offset 2); likely encodings: cp1252"),
+        (("input={tmp}/blank.txt",), "blank.txt is empty"),
+    ],
+    ids=str,
+)
+def test_what_a_user_of_texts_can_mend_is_one_line(topics_run, tmp_path, call_script, arguments, said):
+    (tmp_path / "a.csv").write_text("n,review\n1,fine\n2,dull\n")
+    (tmp_path / "latin.txt").write_bytes("très bien".encode("latin-1"))
+    (tmp_path / "blank.txt").write_text("\n \n")
+    Image.new("L", (8, 8)).save(tmp_path / "photo.png")
+    ran = call_script("predict", f"ckpt={topics_run}", *(argument.format(tmp=tmp_path) for argument in arguments))
+    assert (ran.status, ran.out) == (2, "")
+    assert said in ran.err
+    assert ran.err.splitlines()[-1].startswith("Error: ")
+
+
+def test_a_text_is_no_input_of_a_model_of_images(digits_run, call_script):
+    ran = call_script("predict", f"ckpt={digits_run}", "text=seven")
+    assert (ran.status, ran.out) == (2, "")
+    assert "text= is for models of texts, and this one knows images; use input=." in ran.err

@@ -31,6 +31,7 @@ class Averaging(Callback):
             average = Average(found, pl_module, weighted=trainer.accumulate_grad_batches == 1)
             wrapper.register_comm_hook(None, average.bucket)
             pl_module.totals_come_with_gradients = average.weighted
+            pl_module.add_up = found.add_up
 
 
 class Average:
@@ -38,8 +39,8 @@ class Average:
 
     Args:
         neighbours: the processes.
-        task: has `num_samples` of this process and `wishes`; told the totals.
-        weighted: gradients are means over this process's samples, and its number of samples has yet to weigh them.
+        task: has the `shares` of this process and takes their totals (zoo.tasks.base).
+        weighted: gradients are means over this process's items, and their number has yet to weigh them.
     """
 
     def __init__(self, neighbours: Neighbours, task: Any, *, weighted: bool) -> None:
@@ -49,14 +50,14 @@ class Average:
     def bucket(self, state: None, bucket: GradBucket) -> Future[Tensor]:
         gradients = bucket.buffer()
         if self.weighted:
-            gradients.mul_(self.task.num_samples)
+            gradients.mul_(self.task.num_items)
             messages = [gradients]
             if bucket.index() == 0:  # the first of a step
-                messages.append(torch.tensor([self.task.num_samples, *self.task.wishes], dtype=torch.float64))
+                messages.append(torch.tensor(self.task.shares(), dtype=torch.float64))
             self.neighbours.add_up(*messages)
             if bucket.index() == 0:
-                everywhere, *self.task.wishes = messages[1].tolist()
-                self.task.num_samples_everywhere, self.total = int(everywhere), everywhere
+                self.task.take_totals(messages[1].tolist())
+                self.total = max(1, self.task.num_items_everywhere)
             gradients.div_(self.total)
         else:
             self.neighbours.add_up(gradients)

@@ -1,7 +1,7 @@
-"""What every process has for itself: its random numbers and its means over the epoch so far.
+"""What every process has for itself: its random numbers, its means over the epoch so far, what its batches carry on.
 
 A checkpoint holds them for all processes, so that each goes on where it was. With another number of processes the first
-one takes all that was counted, and random numbers start anew.
+one takes all that was counted, and random numbers and what was carried start anew.
 """
 
 import random
@@ -36,6 +36,13 @@ def restore_random(state: dict[str, Any]) -> None:
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
 
 
+def on_the_cpu(carried: Any) -> Any:
+    """Tensors in tuples, lists or alone: copies without gradient, on the CPU."""
+    if isinstance(carried, torch.Tensor):
+        return carried.detach().cpu().clone()
+    return [on_the_cpu(part) for part in carried] if isinstance(carried, (list, tuple)) else carried
+
+
 def of_all_processes(own: Any) -> list[Any]:
     """What each process has, by rank; every process must call it."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -61,7 +68,7 @@ def fix_order_of_sums(trainer: Trainer) -> None:
 
 
 class ProcessState(Callback):
-    """Keeps random numbers and means in the checkpoint, and puts them and the metrics back when training starts."""
+    """Keeps what each process has in the checkpoint, and puts it and the metrics back when training starts."""
 
     lean = True
 
@@ -73,6 +80,7 @@ class ProcessState(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         pl_module.count()
         own = {"random": random_state(), "means": pl_module.means["train"].state_dict()}
+        own["carried"] = on_the_cpu(pl_module.carried)
         checkpoint["processes"] = of_all_processes(own)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -88,6 +96,7 @@ class ProcessState(Callback):
         if len(saved) == trainer.world_size:
             restore_random(saved[rank]["random"])
             means.load_state_dicts([saved[rank]["means"]])
+            pl_module.carried = saved[rank].get("carried")
             return
         if trainer.world_size > 1:
             # Each process draws its own dropout masks; the weights were drawn alike before.

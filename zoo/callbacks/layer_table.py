@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 
 def has_parameters_of_its_own(module: nn.Module) -> bool:
@@ -26,6 +27,7 @@ def layer_table(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, 
     def note(name: str) -> Any:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
             first = output[0] if isinstance(output, tuple) else output
+            first = first.data if isinstance(first, PackedSequence) else first  # (real steps of all samples, H)
             # What is used twice has a row for each use and its parameters in the first; what a fused kernel uses
             # without calling it belongs to the layer that holds it.
             inside = [m for m in module.modules() if m in fired and (m is module or not fired[m]) and m not in counted]

@@ -9,12 +9,12 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.tensorboard.summary import hparams
 
-from zoo import pictures
 from zoo.callbacks.augmented import augmented
 from zoo.callbacks.curves import iterations_done
 from zoo.callbacks.layer_table import layer_table
 from zoo.callbacks.showing import first_batch, pictured, show, writers
 from zoo.callbacks.tags import page
+from zoo.pictures.layers import layer_table as as_text
 
 CHARTS = {
     "loss": {
@@ -76,7 +76,7 @@ class Panels(Callback):
             return
         config = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
         batch = first_batch(trainer, "train")
-        layers = pictures.layer_table(layer_table(pl_module.model, batch.inputs))
+        layers = as_text(layer_table(pl_module.model, batch.inputs))
         for writer in writers(trainer):
             writer.add_text("samples/config", "    " + config.replace("\n", "\n    "), 0)
             writer.add_text("samples/about_these_charts", page(), 0)
@@ -87,7 +87,7 @@ class Panels(Callback):
             show(trainer, "augmented", views)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if pictured(trainer):
+        if pictured(trainer) or pl_module.shows_every_epoch:
             self._show(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

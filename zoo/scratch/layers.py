@@ -1,4 +1,4 @@
-"""Dense layer and dropout written out; further layers are in the files beside this one, each named for what it holds.
+"""Dense layer, embedding and dropout written out; further layers are in the files beside, named for what they hold.
 
 A twin has torch's constructor, and the same parameters under the same names: only `forward` is its own. Each is equal
 to torch's forward and backward (tests/scratch); they are for reading, and slower.
@@ -17,6 +17,16 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         y = torch.einsum("...i,oi->...o", x, self.weight)
         return y if self.bias is None else y + self.bias
+
+
+class Embedding(nn.Embedding):
+    """Row x of the table, for each token x: one_hot(x) W, without the multiplications by 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.weight.index_select(0, x.flatten()).view(*x.shape, self.embedding_dim)  # (*, D)
+        if self.padding_idx is None:
+            return y
+        return torch.where((x == self.padding_idx).unsqueeze(-1), y.detach(), y)  # padding learns nothing
 
 
 def collapse(layers: nn.Sequential) -> nn.Linear:

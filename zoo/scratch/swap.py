@@ -4,9 +4,10 @@ Layers and optimizers are turned by class. A subclass of one of torch's keeps wh
 then. Parameters, their names and what an optimizer remembers stay, so checkpoints of both ways of running are alike.
 
 What is computed is the same; the order of summation is not. In float64 the loss stays within 1e-7 of torch's over 20
-steps of MLP, LeNet-5 and ResNet-20 (tests/scratch/test_swap.py). In float32 rounding shows; measured over 20 steps of 8
-digits on one CPU thread (zoo.scratch.drift): LeNet-5 with Nesterov's momentum 4e-7, an MLP with batch norm, dropout and
-AdamW 3e-4, ResNet-20 with momentum at lr 0.05 1e-6 in the first 5 steps and 0.2 in 20.
+steps of MLP, LeNet-5 and ResNet-20 (tests/scratch/test_swap.py), RNN, LSTM and GRU (tests/scratch/test_recurrent.py).
+In float32 rounding shows; measured over 20 steps of 8 digits on one CPU thread (zoo.scratch.drift): LeNet-5 with
+Nesterov's momentum 4e-7, an MLP with batch norm, dropout and AdamW 3e-4, ResNet-20 with momentum at lr 0.05 1e-6 in the
+first 5 steps and 0.2 in 20.
 """
 
 import dataclasses
@@ -16,9 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.scratch import activations, convolution, layers, losses, normalization, optimizers, pooling
+from zoo.scratch import activations, convolution, layers, losses, normalization, optimizers, pooling, recurrent
 
-ROOMS = (layers, convolution, pooling, normalization, activations)
+ROOMS = (layers, convolution, pooling, normalization, activations, recurrent)
 # torch's class: its twin, which bears the same name.
 TWINS: dict[type, type] = {
     getattr(nn, name): twin
@@ -51,6 +52,10 @@ def is_covered(module: nn.Module) -> bool:
         return not (module.ceil_mode or module.return_indices)
     if isinstance(module, (nn.AvgPool1d, nn.AvgPool2d)):
         return not module.ceil_mode
+    if isinstance(module, nn.Embedding):
+        return module.max_norm is None and not (module.scale_grad_by_freq or module.sparse)
+    if isinstance(module, nn.LSTM):
+        return not module.proj_size
     return not isinstance(module, (nn.Softmax, nn.LogSoftmax)) or module.dim is not None
 
 

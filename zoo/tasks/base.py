@@ -18,37 +18,41 @@ from zoo.errors import UserError
 from zoo.optim import build_optimizer
 
 
+def add_up(tensor: Tensor) -> None:
+    torch.distributed.all_reduce(tensor)
+
+
 class Means:
-    """Means over samples, of values that are themselves means over a batch; exact for batches of any size."""
+    """Means over items (samples, tokens or steps, see `Task.num_items`) of values that are means over a batch."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         self.sums: dict[str, Any] = {}
-        self.num_samples = 0
+        self.num_items = 0
 
-    def add(self, values: dict[str, Tensor], num_samples: int) -> None:
+    def add(self, values: dict[str, Tensor], num_items: int) -> None:
         for name, value in values.items():
             # Numbers on the CPU cost nothing to read; on another device reading would wait for it, so tensors are kept.
-            amount = value.item() * num_samples if value.device.type == "cpu" else value.double() * num_samples
+            amount = value.item() * num_items if value.device.type == "cpu" else value.double() * num_items
             self.sums[name] = self.sums.get(name, 0.0) + amount
-        self.num_samples += num_samples
+        self.num_items += num_items
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": {name: float(amount) for name, amount in self.sums.items()}, "num_samples": self.num_samples}
+        return {"sums": {name: float(amount) for name, amount in self.sums.items()}, "num_items": self.num_items}
 
     def load_state_dicts(self, states: list[dict[str, Any]]) -> None:
         """Goes on from what one or several processes have counted."""
         self.reset()
         for state in states:
-            self.num_samples += state["num_samples"]
+            self.num_items += state["num_items"]
             for name, amount in state["sums"].items():
                 self.sums[name] = self.sums.get(name, 0.0) + amount
 
     def so_far(self) -> dict[str, float]:
         """The means in this process alone."""
-        return {name: float(amount) / max(1, self.num_samples) for name, amount in self.sums.items()}
+        return {name: float(amount) / max(1, self.num_items) for name, amount in self.sums.items()}
 
     def compute(self) -> dict[str, float]:
         """The means over all processes; every process must call it, also one that has seen nothing."""
@@ -77,6 +81,7 @@ class Task(LightningModule):
 
     monitor = "val/loss"
     mode = "min"
+    shows_every_epoch = False  # whether `show` is worth its time after every epoch, not only after 1, 2, 4, 8, ...
     lean = True  # logs nothing from inside a training step (zoo.loop)
 
     def __init__(
@@ -91,18 +96,28 @@ class Task(LightningModule):
         self.build_scheduler = scheduler
         self.latest: dict[str, Tensor] = {}
         self.means = {stage: Means() for stage in ("train", "val", "test")}
-        self.num_samples = 0  # in the newest training batch, in this process
-        self.num_samples_everywhere = 0  # the same over all processes
+        self.num_samples, self.num_items = 0, 0  # in the newest training batch, in this process
+        self.num_samples_everywhere, self.num_items_everywhere = 0, 0  # the same over all processes
         self.counted = True  # whether the newest training batch is in the means
+        self.carried: Any = None  # tensors that one training batch leaves to the next, such as a recurrent state
         self.wishes: Sequence[float] = ()  # of callbacks: summed over the processes within the step
+        self.add_up: Callable[[Tensor], object] = add_up  # replaces a tensor by its sum over the processes
         self.totals_come_with_gradients = False  # samples and wishes are summed where gradients are (zoo.callbacks)
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """What train, validation and test share: "loss", which is minimized, and what else is worth watching.
 
-        Each value is a mean over the batch, of shape ().
+        Each value is a mean over the batch's items, of shape ().
         """
+
+    def count_items(self, batch: Any) -> int:
+        """How many items the losses of a batch are means over: its samples; a task of sequences counts their steps."""
+        return len(batch.inputs[0])
+
+    def derived(self, means: dict[str, float]) -> dict[str, float]:
+        """Metrics that follow from the means of a whole pass, such as perplexity."""
+        return {}
 
     def show(self, batch: Any) -> dict[str, Any]:
         """What is worth seeing of one validation batch: {name: figure, image tensor (3, H, W) or text}."""
@@ -134,6 +149,7 @@ class Task(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.means["train"].reset()
+        self.carried = None
         self.start("val")  # what was seen after an older epoch is not shown as this one's
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -141,6 +157,7 @@ class Task(LightningModule):
         loss = losses["loss"]
         self.latest, self.counted = {name: value.detach() for name, value in losses.items()}, False
         self.num_samples = self.num_samples_everywhere = len(batch.inputs[0])
+        self.num_items = self.num_items_everywhere = self.count_items(batch)
         if self.trainer.world_size > 1:
             if self.num_samples == 0:  # fewer samples left than processes: nothing to learn here, but all must step
                 self.latest = {name: torch.zeros_like(value) for name, value in self.latest.items()}
@@ -156,7 +173,7 @@ class Task(LightningModule):
     def count(self) -> None:
         """Takes the newest training batch into the means, once; a callback that saves them comes before this task."""
         if not self.counted:
-            self.means["train"].add(self.latest, self.num_samples)
+            self.means["train"].add(self.latest, self.num_items)
             self.counted = True
 
     def _share(self) -> float:
@@ -164,26 +181,35 @@ class Task(LightningModule):
 
         The wishes of callbacks travel in the same message, so that all processes agree at no further cost.
         """
-        totals = torch.tensor([self.num_samples, *self.wishes], dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(totals)
-        everywhere, *self.wishes = totals.tolist()
-        self.num_samples_everywhere = int(everywhere)
-        return self.num_samples * self.trainer.world_size / everywhere
+        totals = torch.tensor(self.shares(), dtype=torch.float64, device=self.device)
+        self.add_up(totals)
+        self.take_totals(totals.tolist())
+        return self.num_items * self.trainer.world_size / max(1, self.num_items_everywhere)
+
+    def shares(self) -> list[float]:
+        """What this process adds to the totals of a step."""
+        return [self.num_items, self.num_samples, *self.wishes]
+
+    def take_totals(self, totals: Sequence[float]) -> None:
+        """The sums of all processes' `shares`."""
+        items, samples, *self.wishes = totals
+        self.num_items_everywhere, self.num_samples_everywhere = int(items), int(samples)
 
     def newest(self) -> dict[str, float]:
         """Values of the newest training batch, over all processes; every process must call it."""
         if self.trainer.world_size == 1 or not self.latest:
             return {name: float(value) for name, value in self.latest.items()}
-        totals = torch.stack(list(self.latest.values())).double() * self.num_samples
-        torch.distributed.all_reduce(totals)
-        return dict(zip(self.latest, (totals / self.num_samples_everywhere).tolist(), strict=True))
+        totals = torch.stack(list(self.latest.values())).double() * self.num_items
+        self.add_up(totals)
+        return dict(zip(self.latest, (totals / max(1, self.num_items_everywhere)).tolist(), strict=True))
 
     def on_train_epoch_end(self) -> None:
         self._log("train", self.train_means())
 
     def train_means(self) -> dict[str, float]:
         """Means over the epoch so far; every process must call it."""
-        return self.means["train"].compute()
+        means = self.means["train"].compute()
+        return means | self.derived(means)
 
     def on_validation_epoch_start(self) -> None:
         self.start("val")
@@ -211,12 +237,12 @@ class Task(LightningModule):
 
     def evaluate(self, stage: str, batch: Any) -> None:
         """Takes one batch of validation ("val") or "test" into account."""
-        self.means[stage].add(self.losses(batch), len(batch.inputs[0]))
+        self.means[stage].add(self.losses(batch), self.count_items(batch))
 
     def finish(self, stage: str) -> None:
         """Logs the metrics of a whole pass."""
-        metrics = self.means[stage].compute() | self.whole_set_metrics(stage)
-        self._log(stage, metrics)
+        means = self.means[stage].compute()
+        self._log(stage, means | self.derived(means) | self.whole_set_metrics(stage))
 
     def _log(self, stage: str, metrics: dict[str, float]) -> None:
         # As tensors: Lightning would round numbers to float32.

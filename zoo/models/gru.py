@@ -1,0 +1,31 @@
+"""Gated recurrent unit: one gate between the old state and a new one, one on what the new one sees of the old.
+
+Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014 (arXiv 1406.1078), in the form that
+torch.nn.GRU computes:
+
+    r = sigmoid(W_r x + U_r h + b_r)               reset gate: how much of the state the candidate sees
+    z = sigmoid(W_z x + U_z h + b_z)               update gate: how much of the state is kept
+    n = tanh(W_n x + b_n + r * (U_n h + b'_n))     candidate
+    h <- (1 - z) * n + z * h
+
+Departures from the paper
+1. The reset gate is applied after the recurrent product and its bias; in the paper, before: U_n (r * h). The three
+   conventions that are in use stand side by side in zoo.scratch.recurrent.
+
+Axes: B batch, T steps, H hidden size, K outputs (and see zoo.layers.recurrent)
+Trained by: every task with a head for sequences    Data: texts, series, music, images row by row
+Equal to: zoo.scratch.recurrent (tests)
+"""
+
+from typing import Any
+
+from torch import nn
+
+from zoo.layers.recurrent import RecurrentNetwork
+
+
+class GRU(RecurrentNetwork):
+    """GRU layers over a sequence, and a head; see `RecurrentNetwork`."""
+
+    def make_layers(self, **sizes: Any) -> nn.GRU:
+        return nn.GRU(**sizes)
