@@ -24,6 +24,8 @@ TAGS = {
     "activations/dead_share": "share of rectifier units that pass no gradient for any of 256 validation samples",
     "activations/saturated_share": "share of sigmoid and tanh answers with less than a twentieth of the steepest slope",
     "activations/alike_share": "share of units that answer as another unit of their layer does",
+    "through_time/reach": "recurrent networks: steps back from the last one until the gradient of its state by the "
+    "input is below a hundredth",
     "speed/step_ms": "milliseconds an iteration took, mean since the point before, validation left out",
     "speed/samples_per_second": "training samples a second, over all processes",
     "samples/config": "the resolved configuration of the run",
@@ -37,6 +39,12 @@ TAGS = {
     "samples/kernels": "what each unit of the first layer looks for: three channels in their colours, else red for "
     "positive, white for 0, blue for negative weights",
     "samples/feature_maps": "one validation image, and what each convolution makes of it; red: a map without contrast",
+    "samples/gradient_through_time": "recurrent networks: length of the gradient of the last state by the input of "
+    "each step before it, a line for each of epochs 1, 2, 4, 8, ...",
+    "samples/gates": "LSTM and GRU: what the last layer's gates and states do while it reads a validation sequence",
+    "samples/forecasts": "a few windows of the series: what was known, what came, and what was predicted",
+    "samples/answers_by_step": "what is true at each step of a sequence, above how probable the model finds it",
+    "samples/text": "language models: a piece of the validation text, and how the model goes on with it",
     "samples/confusion_matrix": "true class by row, predicted class by column, on validation and at last on test",
     "samples/predictions": "inputs with what the model says; green is right, red is wrong",
     "samples/misclassified": "inputs that the model gets wrong",

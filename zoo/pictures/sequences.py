@@ -46,17 +46,18 @@ def gates(activations: Mapping[str, Tensor], steps: Sequence[str] | None = None,
     """A heat map for each gate: units from top to bottom, steps from left to right.
 
     Args:
-        activations: {name: (T, H)}; what is never below 0 is drawn from 0 to 1, anything else from -1 to 1.
+        activations: {name: (T, H)}; what is never below 0 is drawn from 0 to 1, anything else from -1 to 1, or as far
+            as it goes on either side.
         steps: what stands at each of the T steps, for instance characters; left out, their numbers.
         most_units: the first of each gate.
     """
     figure, axes = new_figure(9, 1.5 * len(activations) + 0.6, rows=len(activations))
     for axis, (name, values) in zip(axes[:, 0], activations.items(), strict=True):
         shown = values.detach().float().cpu()[:, :most_units].T  # (H, T)
-        signed = bool((shown < 0).any())
+        signed, most = bool((shown < 0).any()), max(1.0, float(shown.abs().max()))
         image = axis.imshow(
             shown.numpy(), aspect="auto", interpolation="nearest", cmap="RdBu_r" if signed else "viridis",
-            vmin=-1 if signed else 0, vmax=1,
+            vmin=-most if signed else 0, vmax=most,
         )  # fmt: skip
         axis.set_ylabel(name, fontsize=8)
         axis.set_yticks([])
