@@ -3,14 +3,15 @@
     python scripts/benchmark.py
     python scripts/benchmark.py rounds=7 only=loop out=benchmark.json
 
-loop     our training loop with default logging against a bare PyTorch loop over the same in-memory tensors
-input    our batches of images against torchvision's data set and a DataLoader
-augment  our augmentation of batches against torchvision's transforms of single images (scripts/benchmark_augment.py)
-start    `python train.py` up to its first optimizer step against a bare script with the same data and model
-memory   peak memory of these two
-scale    samples a second of LeNet-5 in two processes with a thread each, against one process with two threads
-join     `python train.py` up to its first optimizer step with two processes against one
-keep     seconds that checkpoints take at the default intervals, against the whole of the training, every epoch the best
+loop       our training loop with default logging against a bare PyTorch loop over the same in-memory tensors
+input      our batches of images against torchvision's data set and a DataLoader
+augment    our augmentation of batches against torchvision's transforms of single images (scripts/benchmark_augment.py)
+sequences  an LSTM over text: our training and writing against bare loops (scripts/benchmark_sequences.py)
+start      `python train.py` up to its first optimizer step against a bare script with the same data and model
+memory     peak memory of these two
+scale      samples a second of LeNet-5 in two processes with a thread each, against one process with two threads
+join       `python train.py` up to its first optimizer step with two processes against one
+keep       seconds that checkpoints take at the default intervals, against a whole training, every epoch the best
 Each ratio is the median over rounds in which the two sides take turns, so that a drifting machine does not matter.
 """
 
@@ -31,7 +32,7 @@ from zoo.errors import UserError, suggest
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = {
-    "only": "one of loop, input, augment, start, memory, scale, join, keep (all)",
+    "only": "one of loop, input, augment, sequences, start, memory, scale, join, keep (all)",
     "rounds": "how often the sides take turns (5)",
     "steps": "training steps in a round (300)",
     "device": "cpu or gpu (cpu)",
@@ -287,6 +288,13 @@ def augment(rounds: int, steps: int, device: str) -> dict[str, Any]:
     return benchmark_augment.augment(ratios, rounds)
 
 
+def sequences(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Characters a second of LSTMs over text, in training and in writing, on one thread."""
+    import benchmark_sequences
+
+    return benchmark_sequences.sequences(ratios, medians, synchronize, rounds, steps, device)
+
+
 def child(code: str, epochs: int, *arguments: str) -> dict[str, float]:
     """Runs a script in a process of its own: what it prints as `name number`, of several the greatest.
 
@@ -391,8 +399,8 @@ def kept(name: str, rounds: int) -> dict[str, Any]:
 
 
 MEASURES = {
-    **{"loop": loop, "input": inputs, "augment": augment, "start": start, "memory": memory},
-    **{"scale": scale, "join": join, "keep": keep},
+    **{"loop": loop, "input": inputs, "augment": augment, "sequences": sequences},
+    **{"start": start, "memory": memory, "scale": scale, "join": join, "keep": keep},
 }
 
 
@@ -416,7 +424,7 @@ def main() -> int:
         figures[name] = MEASURES[name](int(given["rounds"]), int(given["steps"]), given["device"])
         for what, row in figures[name].items():
             print(
-                f"{name:<8}{what:<27} ours {row['ours']:>10.2f}  bare {row['theirs']:>10.2f} {row['unit']:<20}"
+                f"{name:<10}{what:<27} ours {row['ours']:>10.2f}  bare {row['theirs']:>10.2f} {row['unit']:<20}"
                 f" ratio {row['ratio']:.3f} ({row['ratio_min']:.3f} to {row['ratio_max']:.3f})",
                 flush=True,
             )

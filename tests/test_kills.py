@@ -16,6 +16,13 @@ ROOT = Path(__file__).parent.parent
 DRIVER = ROOT / "tests" / "drivers" / "kills.py"
 OF_THE_WEIGHTS = ["weights", "weights_and_loops", "no_rng", "no_sampler", "no_optimizer", "no_schedule"]
 OF_WHAT_IS_SHOWN = ["no_callbacks", "no_process_state", "no_curves"]
+# Where images are no input; small batches, for there are few paragraphs.
+OF_THEIR_OWN = {"textcnn": ("python_topics", 16), "dlinear": ("waves", 32)}
+RUNNING_TEXT = [
+    "data=python_docs",
+    "settings=trainer.max_epochs=2 data.fraction=0.1 data.window=32 "
+    "model.hidden_size=32 model.embedding_dim=32 model.num_layers=2 model.dropout=0.2",
+]
 
 
 def start(*arguments):
@@ -71,11 +78,29 @@ def test_every_part_of_a_run_goes_on_exactly():
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("model", [name for name in options("model") if name not in ("custom", "mlp", "lenet5")])
 def test_every_model_goes_on_exactly(model):
-    """What a model carries beside its weights, such as the statistics of batch norm, is in the checkpoint."""
-    short = "settings=trainer.max_epochs=2 data.fraction=0.3 data.batch_size=32"
-    status, figures, said = ended(start(f"model={model}", "kills=5", "damage=0", short), limit=900)
+    """What a model has beside its weights, such as the statistics of batch norm, is in the checkpoint."""
+    data, batch_size = OF_THEIR_OWN.get(model, ("digits", 32))
+    short = f"settings=trainer.max_epochs=2 data.fraction=0.3 data.batch_size={batch_size}"
+    status, figures, said = ended(start(f"model={model}", f"data={data}", "kills=5", "damage=0", short), limit=900)
     assert status == 0, said
     assert (figures["plain"]["runs"], figures["plain"]["equal"]) == (5, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("model", ["rnn", "lstm", "gru"])
+def test_a_carried_state_goes_on_exactly(model):
+    """A language model that is killed inside an epoch goes on from the state that its last batch left."""
+    status, figures, said = ended(start(f"model={model}", "kills=5", "damage=0", *RUNNING_TEXT), limit=900)
+    assert status == 0, said
+    assert (figures["plain"]["runs"], figures["plain"]["equal"]) == (5, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_carried_state_that_is_not_restored_is_noticed():
+    status, figures, said = ended(start("model=lstm", "kills=2", "mutation=no_carried", *RUNNING_TEXT), limit=900)
+    assert (status, figures["plain"]["equal"], figures["plain"]["weights differ"]) == (1, 0, 2), said
 
 
 @pytest.mark.slow

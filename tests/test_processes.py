@@ -5,12 +5,16 @@ Each run is a command as a user types it; a fork of a threaded runner would hang
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from zoo.batches import TextBatch
 
 ROOT = Path(__file__).parent.parent
 DRIVERS = ROOT / "tests" / "drivers"
@@ -23,6 +27,7 @@ def driver(name):
     return module
 
 
+WITH_DATA = pytest.mark.skipif("ZOO_DATA" not in os.environ, reason="ZOO_DATA is not set: no downloaded data")
 processes, lost_rank = driver("processes"), driver("lost_rank")
 # 1,258 samples to learn from: 14 batches, the last of 10. 269 and 270 to look at: the last batch of 67 has 1 or 2.
 SETTINGS = ["model=mlp", "data.batch_size=96", "data.eval_batch_size=67", "trainer.max_epochs=2", "augment=shift",
@@ -107,6 +112,44 @@ def test_convolutional_networks_are_trained_alike(tmp_path, model, also):
     settings = ["steps=28", "precision=64-true", "processes=1,2,3"]
     rows = execute("processes", tmp_path, f"model={model}", f"also={also}", *settings)["rows"]
     assert len(rows) == 4
+
+
+CARRIED = "data=python_docs data.fraction=0.02 data.window=16 model.hidden_size=32 model.embedding_dim=16"
+TOPICS = "data=python_topics model.embedding_dim=16"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("model", "settings", "also"),
+    [
+        # Each process carries the states of its rows, twice 38 times; the last rows to look at are one alone.
+        ("lstm", "steps=60 batch_size=10 eval_batch_size=7", CARRIED),
+        ("gru", "steps=28 batch_size=10 eval_batch_size=7", f"{CARRIED} data.batching=windows"),
+        ("lstm", "steps=28", f"{TOPICS} model.hidden_size=16"),  # packed, and padded by each process for itself
+        ("lstm", "steps=4 batch_size=511", f"{TOPICS} model.hidden_size=16"),  # with Python 3.11 a last batch of one
+        ("textcnn", "steps=28", f"{TOPICS} model.channels=16 model.dropout=0"),
+        ("dlinear", "steps=28", "data=waves"),
+        ("rnn", "steps=28", "data=waves model.hidden_size=16"),
+        pytest.param(
+            "gru", "steps=28 batch_size=10 eval_batch_size=7", "data=jsb model.hidden_size=16", marks=WITH_DATA
+        ),
+    ],
+)
+def test_networks_for_sequences_are_trained_alike(tmp_path, model, settings, also):
+    """Perplexity and every other mean count tokens, steps and rows of all processes alike."""
+    typed = [f"model={model}", f"also={also}", "precision=64-true", "processes=1,2,3", *settings.split()]
+    found = execute("processes", tmp_path, *typed)
+    assert found["holds"]
+    assert len(found["rows"]) == 4
+
+
+def test_what_a_sample_is_does_not_depend_on_its_padding():
+    """The drivers compare samples of batches that are padded to different lengths."""
+    short = TextBatch(torch.tensor([[3, 4]]), torch.ones(1, 2, dtype=torch.bool), torch.tensor([1]))
+    padded = TextBatch(torch.tensor([[3, 4, 0]]), torch.tensor([[True, True, False]]), torch.tensor([1]))
+    other = TextBatch(torch.tensor([[3, 4, 0]]), torch.ones(1, 3, dtype=torch.bool), torch.tensor([1]))
+    assert processes.samples_of(short) == processes.samples_of(padded) != processes.samples_of(other)
 
 
 @pytest.mark.slow

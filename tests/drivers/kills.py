@@ -3,6 +3,7 @@
 python tests/drivers/kills.py model=mlp kills=50
 python tests/drivers/kills.py model=mlp kills=4 variants=all
 python tests/drivers/kills.py model=mlp kills=4 mutation=weights
+python tests/drivers/kills.py model=lstm data=python_docs kills=5 settings="data.fraction=0.1 model.hidden_size=32"
 
 Each run is `python train.py <arguments>` in a forked process. An uninterrupted run first notes every moment at which it
 could be killed: before, inside and after each step, around validation, the end of an epoch, the writing of a
@@ -121,6 +122,11 @@ def without_part(take_away: Callable[[dict[str, Any]], Any]) -> Callable[[], Non
     return mutate
 
 
+def no_carried(checkpoint: dict[str, Any]) -> None:
+    for state in checkpoint["processes"]:
+        state["carried"] = None
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     "weights": only(),
     "weights_and_loops": only("loops"),
@@ -133,6 +139,7 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "no_callbacks": without_part(lambda checkpoint: checkpoint.update(callbacks={})),
     "no_curves": no_curves,
     "no_process_state": without_part(lambda checkpoint: checkpoint.update(processes=[])),
+    "no_carried": without_part(no_carried),  # what one batch leaves to the next
 }
 
 

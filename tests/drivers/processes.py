@@ -1,15 +1,16 @@
 """Trains the same run with 1, 2 and 3 processes and says how far apart they are.
 
 python tests/drivers/processes.py model=lenet5 out=processes.json
+python tests/drivers/processes.py model=lstm also="data=python_docs data.fraction=0.02" batch_size=10 steps=60
 
-Each run is `python train.py` in a process of its own, on digits, with every epoch's last batch smaller than the others
-and parts for validation and test that do not divide by the processes (a batch of theirs has fewer samples than there
-are processes). A callback notes in float64, over all processes: loss and metrics of every step, of every epoch, of
-validation and test, the samples each step has seen (a digest of their pixels, in order), and in what precision it was
-computed. Weights come from last.ckpt and best.ckpt. Differences are the greatest over all steps and to the first of
-`processes=`; of numbers above 1 they are relative, and those of weights are given a second time, divided by the
-greatest weight of the tensor. With dropout, runs of the same number of processes are compared instead, and must not
-differ by a bit.
+Each run is `python train.py` in a process of its own, on digits where `also=` names no other data, with every epoch's
+last batch smaller than the others and parts for validation and test that do not divide by the processes (a batch of
+theirs has fewer samples than there are processes). A callback notes in float64, over all processes: loss and metrics of
+every step, of every epoch, of validation and test, the samples each step has seen (a digest of their pixels, in order),
+and in what precision it was computed. Weights come from last.ckpt and best.ckpt. Differences are the greatest over all
+steps and to the first of `processes=`; of numbers above 1 they are relative, and those of weights are given a second
+time, divided by the greatest weight of the tensor. With dropout, runs of the same number of processes are compared
+instead, and must not differ by a bit.
 
 Prints JSON, a row for each comparison; ends with status 1 where one is beyond its bound (float64 1e-9, float32 1e-5).
 """
@@ -50,6 +51,18 @@ BOUNDS = {"64-true": 1e-9, "32-true": 1e-5}
 DTYPES = {"64-true": "torch.float64", "32-true": "torch.float32"}
 
 
+def samples_of(batch: Any) -> list[bytes]:
+    """The bytes of each sample of a batch, without padding: each process pads to the longest sample that it has."""
+    tensors, mask = [t.numpy() for t in (*batch.inputs, batch.targets)], getattr(batch, "mask", None)
+    if mask is None:
+        return [b"".join(t[i].tobytes() for t in tensors) for i in range(len(tensors[0]))]
+    lengths, found = mask.sum(1).tolist(), []
+    for i, length in enumerate(lengths):
+        rows = [t[i, :length] if t.ndim > 1 and t.shape[1] == mask.shape[1] else t[i] for t in tensors]
+        found.append(b"".join(row.tobytes() for row in rows))
+    return found
+
+
 class Record(Callback):
     """Notes what a run computes, all processes together; the first one writes it to `path` as JSON."""
 
@@ -64,9 +77,7 @@ class Record(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.dtypes |= {str(x.dtype) for x in (*batch.inputs, *pl_module.parameters()) if x.is_floating_point()}
-        tensors = [t.numpy() for t in (*batch.inputs, batch.targets)]
-        own = [b"".join(t[i].tobytes() for t in tensors) for i in range(len(tensors[0]))]
-        shares = of_all_processes([hashlib.sha256(sample).digest() for sample in own])
+        shares = of_all_processes([hashlib.sha256(sample).digest() for sample in samples_of(batch)])
         in_order = [sample for turn in zip_longest(*shares) for sample in turn if sample is not None]
         self.steps.append(
             {"samples": hashlib.sha256(b"".join(in_order)).hexdigest()[:16], "shares": [*map(len, shares)]}
@@ -202,7 +213,7 @@ def epochs_for(steps: int, arguments: list[str]) -> int:
 
     cfg = configure(*arguments, run_dir="unused")
     data = build_data(cfg)
-    return -(-steps // -(-len(data.part("train")) // data.train_batch_size))  # type: ignore[arg-type]
+    return -(-steps // len(data.train_dataloader()))
 
 
 def main() -> int:

@@ -65,8 +65,7 @@ class Windows(Dataset):
         if not isinstance(place, Span):
             length = min(self.length, self.num_targets)
             place = Span((place * self.length).clamp(max=self.num_targets - length), length)
-        places = place.starts.unsqueeze(1) + torch.arange(place.length + 1)  # (B, T + 1)
-        rows = self.tokens[places].long()  # (B, T + 1)
+        rows = self.tokens.unfold(0, place.length + 1, 1)[place.starts].long()  # (B, T + 1)
         kind = ContinuedBatch if place.continues else TokenBatch
         return kind(rows[:, :-1], rows[:, 1:])
 
