@@ -242,7 +242,15 @@ CASES = [
     ),
     # pairs that cannot work
     ("model=lenet5 data=xor", "Data sets that do: cifar10, digits"),
-    ("task=regression", "Data sets that do: csv, diabetes"),
+    ("task=regression", "Data sets that do: adding, csv, diabetes."),
+    ("task=language_modeling data=python_topics model=lstm", "LanguageModeling is for a TokenBatch"),
+    ("task=sequence_prediction data=python_topics model=lstm", "needs a target at each step"),
+    ("task=sequence_prediction data=adding data.num_train=50 model=gru", "needs a target at each step"),
+    (
+        "task=classification data=copy_memory data.num_train=50 model=lstm task.loss=cross_entropy",
+        "one answer for a whole sequence",
+    ),
+    ("task=forecasting", "Data sets that do: etth1, series_csv, waves."),
     ("task=binary", "use task=classification"),
     ("optimizer=perceptron", "Use model=perceptron, or one of these optimizers"),
     ("model=perceptron data=diabetes", "use data with classes"),

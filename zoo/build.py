@@ -72,6 +72,8 @@ def build(cfg: DictConfig) -> Run:
     check_sparse_gradients(config, model)
     check_output(config, model, data)
     task = build_task(config, model, data)
+    if hasattr(task, "check"):
+        task.check(data.part("train")[torch.tensor([0])])
     if config.get("scratch"):
         notes.append(scratch_note(task))
     if config["trainer"].get("channels_last"):

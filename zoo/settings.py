@@ -244,6 +244,8 @@ def misfit(cfg: DictConfig, group: str, *keys: str) -> UserError:
     """What the group needs (one of `keys`), what the data gives, which data sets would do."""
     gives = ", ".join(k for k in FACTS if k in cfg.data.keys())  # noqa: SIM118
     would_do = [name for name in options("data") if set(keys) & set(declares(name))]
+    if group == "task":  # a series has targets, too, and is forecast
+        would_do = [name for name in would_do if head_of(name) in (None, cfg.task.get("head"))]
     needs = " or ".join(f"data.{key}" for key in keys)
     return UserError(
         f"{group}={choice(cfg, group)} needs {needs}, and data={choice(cfg, 'data')} does not give it (it gives "
@@ -254,6 +256,15 @@ def misfit(cfg: DictConfig, group: str, *keys: str) -> UserError:
 def declares(name: str) -> list[str]:
     node: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
     return [str(key) for key in node.get("data", {}).keys()]  # noqa: SIM118 - a missing value counts too
+
+
+def head_of(name: str) -> str | None:
+    """The head of the task that a data set brings; None where its target decides."""
+    data: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
+    entries = [entry for entry in data.get("defaults", []) if not isinstance(entry, str)]
+    tasks = [entry["override /task"] for entry in entries if "override /task" in entry]
+    task: Any = OmegaConf.load(CONFIGS / "task" / f"{tasks[-1]}.yaml") if tasks else {}
+    return task.get("head")
 
 
 def choice(cfg: Any, group: str) -> str:

@@ -81,6 +81,7 @@ class Task(LightningModule):
 
     monitor = "val/loss"
     mode = "min"
+    batches: tuple[str, ...] = ()  # of zoo.batches, that it takes; none named: any
     shows_every_epoch = False  # whether `show` is worth its time after every epoch, not only after 1, 2, 4, 8, ...
     lean = True  # logs nothing from inside a training step (zoo.loop)
 
@@ -110,6 +111,15 @@ class Task(LightningModule):
 
         Each value is a mean over the batch's items, of shape ().
         """
+
+    def check(self, batch: Any) -> None:
+        """Raises UserError where a batch of the data is not of a kind that the losses are for."""
+        kinds = [kind.__name__ for kind in type(batch).__mro__]
+        if self.batches and not set(self.batches) & set(kinds):
+            raise UserError(
+                f"{type(self).__name__} is for a {' or '.join(self.batches)}, and the data gives a {kinds[0]}; leave "
+                "task= out, and the data brings its own."
+            )
 
     def count_items(self, batch: Any) -> int:
         """How many items the losses of a batch are means over: its samples; a task of sequences counts their steps."""

@@ -69,6 +69,7 @@ class LanguageModeling(Task):
         carried: (rows, state) that the newest training batch leaves to the next.
     """
 
+    batches = ("TokenBatch",)
     shows_every_epoch = True
 
     def __init__(

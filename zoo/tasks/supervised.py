@@ -92,6 +92,8 @@ def outputs_of(model: nn.Module, kind: str) -> str:
 class Supervised(Task):
     """A model's answer is compared with the target of each sample; metrics of the whole set come from torchmetrics."""
 
+    batches = ("ImageBatch", "TableBatch", "TextBatch", "SequenceBatch")
+
     def __init__(
         self, model: nn.Module, metrics: dict[str, Any], loss: tuple[Loss, dict[str, Any]], **base: Any
     ) -> None:
@@ -104,6 +106,15 @@ class Supervised(Task):
     def collection(self, stage: str) -> Any:
         """The torchmetrics of "val" or "test"."""
         return self.metrics[f"{stage}_"]
+
+    def check(self, batch: Any) -> None:
+        super().check(batch)
+        mask, dims = getattr(batch, "mask", None), 3 if batch.targets.is_floating_point() else 2
+        if mask is not None and batch.targets.ndim == dims and batch.targets.shape[:2] == mask.shape:
+            raise UserError(
+                f"{type(self).__name__} has one answer for a whole sequence, and this data one for each step; leave "
+                "task= out, and the data brings its own."
+            )
 
     def scores(self, batch: Any) -> tuple[Tensor, Tensor]:
         """(outputs, scores), each (B, K): what the loss compares, and what ranks the classes.
