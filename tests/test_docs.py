@@ -38,10 +38,6 @@ DOWNLOADED = "mnist|fashion_mnist|cifar10|tiny_shakespeare|mr|trec|sst2|jsb|nott
 NEEDS_DOWNLOAD = re.compile(rf"(data=({DOWNLOADED})\b|experiment=)")
 
 
-# A later command uses what an earlier one has left.
-in_one_process = pytest.mark.xdist_group("the README from its first command to its last")
-
-
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """A folder with the files that the documents speak of."""
@@ -98,7 +94,7 @@ def typed(command, folder):
     return words
 
 
-@in_one_process
+# In the order of the README: a later command uses what an earlier one has left. One process runs a whole file.
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ELSEWHERE])
 def test_a_command_of_the_readme_runs(command, workplace):
     if NEEDS_DOWNLOAD.search(command) and "ZOO_DATA" not in os.environ:
@@ -113,7 +109,6 @@ def test_a_command_of_the_readme_runs(command, workplace):
     assert len(lines) == len(set(lines)) or several, "no message twice"
 
 
-@in_one_process
 def test_the_last_lines_say_where_the_run_is_and_how_to_look(workplace):
     words = typed("python train.py debug=fast", workplace)
     ended = subprocess.run(words, cwd=workplace, capture_output=True, text=True, check=True)
@@ -122,7 +117,6 @@ def test_the_last_lines_say_where_the_run_is_and_how_to_look(workplace):
     assert board == "Look at it: tensorboard --logdir outputs"
 
 
-@in_one_process
 def test_tensorboard_shows_a_run_within_ten_seconds(workplace):
     subprocess.run(typed("python train.py debug=fast", workplace), cwd=workplace, capture_output=True, check=True)
     with socket.socket() as probe:
