@@ -265,6 +265,16 @@ CASES = [
         "trainer.gradient_clip_val=1 trainer.gradient_clip_algorithm=value",
         "trainer.gradient_clip_algorithm=value needs whole gradients",
     ),
+    *(
+        (
+            f"model=textcnn data=python_topics optimizer=sparse_adam model.sparse_embedding=true {regularizer}",
+            "needs whole gradients; use model.sparse_embedding=false",
+        )
+        for regularizer in (
+            "regularizer=l2 regularizer.l2=1e-4 regularizer.l2_kind=coupled",
+            "regularizer=l1 regularizer.l1=1e-4 regularizer.l1_kind=subgradient",
+        )
+    ),
     ("model=textcnn data=digits", "Data sets that do:"),
     ("model=dlinear data=digits", "Data sets that do:"),
     # data

@@ -222,3 +222,14 @@ def test_a_run_folder_means_its_best_and_else_its_last(tmp_path):
     for name in ("last.ckpt", "best.ckpt"):
         (tmp_path / "checkpoints" / name).touch()
         assert find(tmp_path).name == name
+
+
+def test_a_broken_module_of_ours_is_no_fault_of_the_checkpoint(monkeypatch):
+    def broken(name):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("zoo.checkpoint.importlib.import_module", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        check_targets({"_target_": "zoo.models.mlp.MLP"})
+    with pytest.raises(UserError, match="cannot be imported: a bug"):
+        check_targets({"_target_": "mine.Net"}, allow=["mine."])

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from zoo.callbacks.layer_table import layer_table
+from zoo.models.gru import GRU
 from zoo.models.lenet5 import LeNet5
 from zoo.models.mlp import MLP
 from zoo.models.perceptron import Perceptron
@@ -96,3 +97,11 @@ def test_the_table_in_markdown_has_a_line_for_each_row():
     assert lines[0] == "| L | layer | kind | output | nodes | parameters |"
     assert lines[1].count("---") == lines[0].count("|") - 1
     assert lines[3].startswith("| 1 | c1 | Conv2d | 6 x 32 x 32 | N[1][1] … N[6144][1] | 456 |")
+
+
+def test_padded_sequences_have_their_rows_too():
+    network = GRU(num_outputs=2, input_size=3, hidden_size=5)
+    x, mask = torch.rand(2, 4, 3), torch.tensor([[True, True, False, False], [True, True, True, True]])
+    rows = layer_table(network, (x, mask))
+    assert [row["layer"] for row in rows] == ["input", "layers", "output"]
+    assert rows[1]["output"] == "5"

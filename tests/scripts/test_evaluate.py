@@ -50,6 +50,10 @@ def test_as_a_new_user_types_it(digits_run, type_script, tmp_path):
     assert ran.err == ""
 
 
+def test_the_title_says_after_which_epoch(digits_run):
+    assert "last.ckpt (after epoch 3), test part" in evaluate(digits_run / "checkpoints" / "last.ckpt").title
+
+
 def test_a_checkpoint_file_will_do(digits_run, call_script):
     ran = call_script("evaluate", f"ckpt={digits_run / 'checkpoints' / 'last.ckpt'}", "part=val")
     assert ran.status == 0

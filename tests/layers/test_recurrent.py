@@ -1,0 +1,123 @@
+"""What a step is, what a head sees, and where recurrent layers start."""
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.errors import UserError
+from zoo.layers.recurrent import Steps, init_recurrent, pool
+from zoo.models.gru import GRU
+from zoo.models.lstm import LSTM
+from zoo.models.rnn import RNN
+
+MODELS = [RNN, LSTM, GRU]
+
+
+def numbered(*shape):
+    return torch.arange(float(torch.Size(shape).numel())).view(shape)
+
+
+def test_an_image_is_read_row_by_row_or_pixel_by_pixel():
+    image = numbered(2, 3, 4, 5)  # (B, C, H, W)
+    rows = Steps(image_shape=(3, 4, 5))(image)
+    pixels = Steps(image_shape=(3, 4, 5), reading="pixels")(image)
+    assert (rows.shape, pixels.shape) == ((2, 4, 15), (2, 20, 3))
+    for row in range(4):
+        for column in range(5):
+            of_channels = image[:, :, row, column]  # (B, C)
+            assert torch.equal(pixels[:, row * 5 + column], of_channels)
+            assert torch.equal(rows[:, row, column * 3 : column * 3 + 3], of_channels)
+
+
+def test_a_row_of_a_table_is_a_value_a_step():
+    table = numbered(2, 7)
+    assert torch.equal(Steps(num_features=7)(table), table[:, :, None])
+
+
+def test_the_first_form_that_the_data_gives_is_taken():
+    everything = {"vocab_size": 9, "input_size": 2, "image_shape": (1, 4, 6), "num_features": 24}
+    assert Steps(**everything, embedding_dim=5).size == 5
+    del everything["vocab_size"]
+    assert Steps(**everything).size == 2
+    del everything["input_size"]
+    assert Steps(**everything).size == 6
+    with pytest.raises(UserError, match="needs to know its input"):
+        Steps()
+
+
+def test_a_head_sees_real_steps_alone():
+    outputs, mask = numbered(2, 3, 4), torch.tensor([[True, True, False], [True, True, True]])
+    assert torch.equal(pool(outputs, mask, "last")[0], outputs[0, 1])
+    assert torch.equal(pool(outputs, mask, "mean")[0], outputs[0, :2].mean(0))
+    assert torch.equal(pool(-outputs, mask, "max")[0], -outputs[0, 0])
+    for how in ("last", "mean", "max"):
+        assert torch.equal(pool(outputs, mask, how)[1], pool(outputs[1:], None, how)[0])
+
+
+def test_of_two_directions_each_gives_its_own_last_step():
+    outputs, mask = numbered(1, 3, 4), torch.tensor([[True, True, False]])
+    found = pool(outputs, mask, "last", directions=2)[0]
+    assert torch.equal(found, torch.cat([outputs[0, 1, :2], outputs[0, 0, 2:]]))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_gate_starts_as_an_orthogonal_map_of_the_state(model):
+    network = model(num_outputs=2, input_size=3, hidden_size=6, num_layers=2, bidirectional=True)
+    matrices = [p for name, p in network.layers.named_parameters() if name.startswith("weight_hh")]
+    assert len(matrices) == 4
+    for matrix in matrices:
+        for gate in matrix.split(6):
+            torch.testing.assert_close(gate @ gate.T, torch.eye(6))
+
+
+def test_the_identity_start_keeps_a_state_and_hardly_hears():
+    layers = nn.RNN(3, 6, nonlinearity="relu")
+    init_recurrent(layers, "identity")
+    assert torch.equal(layers.weight_hh_l0, torch.eye(6))
+    assert 0 < layers.weight_ih_l0.abs().max() < 0.01
+    assert not layers.bias_ih_l0.any()
+    assert not layers.bias_hh_l0.any()
+
+
+@pytest.mark.parametrize("how", ["orthogonal", "uniform"])
+def test_a_forget_gate_starts_with_its_bias_and_no_other_gate_does(how):
+    network = LSTM(num_outputs=2, input_size=3, hidden_size=5, num_layers=2, recurrent_init=how, forget_bias=7.0)
+    for layer in (0, 1):
+        total = getattr(network.layers, f"bias_ih_l{layer}") + getattr(network.layers, f"bias_hh_l{layer}")
+        assert torch.equal(total[5:10], torch.full((5,), 7.0))
+        assert total[:5].abs().max() < 1
+        assert total[10:].abs().max() < 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_next_step_head_goes_on_from_a_state_and_sees_no_later_step(model):
+    network = model(num_outputs=2, vocab_size=9, hidden_size=6, num_layers=2, head="next_step").eval()
+    tokens = torch.randint(9, (3, 8), generator=torch.Generator().manual_seed(0))
+    whole, _ = network(tokens)
+    first, state = network(tokens[:, :5])
+    second, _ = network(tokens[:, 5:], state=state)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+
+
+def test_a_forecast_has_a_row_for_each_step_ahead():
+    network = RNN(num_outputs=2, input_size=2, hidden_size=4, head="forecaster", horizon=3)
+    with torch.no_grad():
+        network.output.weight.zero_()
+        network.output.bias.copy_(numbered(6))
+    assert torch.equal(network(torch.rand(1, 5, 2))[0], numbered(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "telling"),
+    [
+        ({"head": "nextstep"}, "did you mean 'next_step'"),
+        ({"pooling": "first"}, "There is no model.pooling=first"),
+        ({"reading": "columns"}, "There is no model.reading=columns"),
+        ({"recurrent_init": "zeros"}, "There is no model.recurrent_init=zeros"),
+        ({"head": "forecaster"}, "needs model.horizon"),
+        ({"head": "next_step", "bidirectional": True}, "would see the next step"),
+    ],
+)
+def test_what_no_network_can_be_is_said_in_one_line(wrong, telling):
+    with pytest.raises(UserError, match=telling):
+        LSTM(num_outputs=2, input_size=3, **wrong)
