@@ -32,7 +32,7 @@ from zoo.errors import UserError, suggest
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = {
-    "only": "one of loop, input, augment, sequences, start, memory, scale, join, keep (all)",
+    "only": "one of loop, input, augment, formats, sequences, start, memory, scale, join, keep (all)",
     "rounds": "how often the sides take turns (5)",
     "steps": "training steps in a round (300)",
     "device": "cpu or gpu (cpu)",
@@ -212,6 +212,37 @@ def build_bare(name: str) -> Any:
     if name == "resnet":
         return ResNet(in_channels=1, num_classes=10, depth=20)
     return LeNet5(in_channels=1, image_size=28, num_classes=10)
+
+
+def formats(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Milliseconds of forward and backward pass, 128 images of 28 x 28, LeNet-5 and ResNet-20."""
+    import torch
+
+    place, rows = "cuda" if device == "gpu" else "cpu", {}
+    for name in ("lenet5", "resnet"):
+        x, y = torch.randn(128, 1, 28, 28, device=place), torch.randint(10, (128,), device=place)
+
+        def step(memory_format: Any, mixed: bool, name: str = name, x: Any = x, y: Any = y) -> Callable[[], float]:
+            model, images = build_bare(name).to(place, memory_format=memory_format), x.to(memory_format=memory_format)
+
+            def run() -> float:
+                started = time.perf_counter()
+                for _ in range(max(2, steps // 100)):
+                    with torch.autocast(place, torch.bfloat16, enabled=mixed):
+                        loss = torch.nn.functional.cross_entropy(model(images), y)
+                    loss.backward()
+                    model.zero_grad()
+                synchronize(device)
+                return 1000 * (time.perf_counter() - started) / max(2, steps // 100)
+
+            run()  # warm up
+            return run
+
+        plain = step(torch.contiguous_format, False)
+        last, mixed = step(torch.channels_last, False), step(torch.contiguous_format, True)
+        rows[f"{name} channels_last"] = ratios(last, plain, rounds) | {"unit": "milliseconds a step"}
+        rows[f"{name} bf16-mixed"] = ratios(mixed, plain, rounds) | {"unit": "milliseconds a step"}
+    return rows
 
 
 def synchronize(device: str) -> None:
@@ -399,7 +430,7 @@ def kept(name: str, rounds: int) -> dict[str, Any]:
 
 
 MEASURES = {
-    **{"loop": loop, "input": inputs, "augment": augment, "sequences": sequences},
+    **{"loop": loop, "input": inputs, "augment": augment, "sequences": sequences, "formats": formats},
     **{"start": start, "memory": memory, "scale": scale, "join": join, "keep": keep},
 }
 
