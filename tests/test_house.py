@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "explain": (set(), {"torch"}),
     "text": (set(), {"tokenizers"}),
     "decoding": (set(), {"torch"}),
-    "metrics": (set(), {"torch", "torchmetrics", "sklearn", "scipy"}),
+    "metrics": (set(), {"torch", "torchmetrics", "sklearn", "scipy", "sacrebleu"}),
     "models": ({"layers"}, {"torch"}),
     "data": (
         {"batches", "augment", "text"},

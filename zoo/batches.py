@@ -3,7 +3,7 @@
 Every batch has `.inputs`, the tuple that a model is called with, and `.targets`, what its answer is compared with.
 
 Axes: B batch, C channels, H height (of an image) or horizon (of a series), W width, F features, K classes or target
-columns, T steps, L steps of the past
+columns, T steps (of a target), S steps of a source, L steps of the past
 """
 
 from typing import NamedTuple
@@ -123,3 +123,69 @@ class SeriesBatch(NamedTuple):
     @property
     def targets(self) -> Tensor:
         return self.future
+
+
+class PairBatch(NamedTuple):
+    """Sources, each with the sequence that it is to become, padded to the longest.
+
+    src: (B, S) int64, tokens, the last real one `<eos>`; or images (B, C, H, W) float.
+    src_mask: (B, S) bool, True where a token is real; padding comes last. None for images.
+    tgt_in: (B, T) int64, what the model has read before each answer: `<bos>` and the target; 0 where padded.
+    tgt_out: (B, T) int64, what is right at each step: the target and `<eos>`; 0, which is `<pad>`, where padded.
+    index: (B,) int64, the sample's number in its part, by which its reference is found; None where there is none.
+    """
+
+    src: Tensor
+    src_mask: Tensor | None
+    tgt_in: Tensor
+    tgt_out: Tensor
+    index: Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        return (self.src, self.src_mask, self.tgt_in)
+
+    @property
+    def targets(self) -> Tensor:
+        return self.tgt_out
+
+    @property
+    def tgt_mask(self) -> Tensor:
+        """(B, T) bool, True where a step of the target is real."""
+        return self.tgt_out != 0
+
+
+class MaskedTokenBatch(NamedTuple):
+    """Windows of text in which some tokens are hidden; what was there is to be told.
+
+    tokens: (B, T) int64, as the model sees them.
+    mask: (B, T) bool, True where a token is real; padding comes last.
+    targets: (B, T) int64, the text as it was.
+    hidden: (B, T) bool, True where the target counts.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    targets: Tensor
+    hidden: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        return (self.tokens, self.mask)
+
+
+class SkipgramBatch(NamedTuple):
+    """Words with what stands near them, and with words drawn by chance.
+
+    center: (B,) int64 for skip-gram; (B, C) int64 the words around, 0 where there are fewer, for CBOW.
+    context: (B,) int64, the word that was near (skip-gram) or in the middle (CBOW).
+    negatives: (B, N) int64, drawn from the noise distribution.
+    """
+
+    center: Tensor
+    context: Tensor
+    negatives: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        return (self.center, self.context, self.negatives)

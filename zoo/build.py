@@ -381,6 +381,8 @@ def output_shape(config: dict[str, Any], batch: Any) -> tuple[int, ...]:
     outputs, head = config["task"]["num_outputs"], config["task"].get("head")
     if head == "next_step":
         return batch.inputs[0].shape[1], outputs
+    if head == "sequence":
+        return batch.targets.shape[1], outputs
     return (config["data"]["horizon"], outputs) if head == "forecaster" else (outputs,)
 
 

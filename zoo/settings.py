@@ -19,6 +19,7 @@ from zoo.errors import UserError, suggest
 FACTS = (
     *("image_shape", "num_features", "num_classes", "num_targets"),
     *("vocab_size", "input_size", "seq_len", "horizon"),
+    *("src_vocab_size", "tgt_vocab_size"),
 )
 NEEDED = ("model", "data", "task", "optimizer", "trainer")
 NOTES = ("choices", "overrides", "published")  # top-level keys that are written down and steer nothing

@@ -16,6 +16,8 @@ from typing import Any
 from zoo.errors import UserError, suggest
 
 PAD, UNKNOWN = "<pad>", "<unk>"
+BOS, EOS, MASK = "<bos>", "<eos>", "<mask>"  # where a sequence begins and ends; what a hidden token is read as
+PAIR_SPECIAL = (PAD, UNKNOWN, BOS, EOS)  # begin each vocabulary of sources and targets, so their numbers are 0 to 3
 BYTE_PAIRS = 2000  # tokens of a vocabulary of byte pairs, where nobody asks for another number
 WORDS = re.compile(r"\w+(?:['’]\w+)?|['’]\w+|[^\w\s]")  # words with their apostrophes, each other sign by itself
 
