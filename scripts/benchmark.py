@@ -83,21 +83,21 @@ print("peak", [int(l.split()[1]) / 1024 for l in open("/proc/self/status") if "V
 
 
 RATE_SCRIPT = """
-import sys, time
+import statistics, sys, time
 sys.argv = ["train.py", "trainer.max_epochs=EPOCHS", "run_dir=RUN_DIR", *ARGUMENTS]
 sys.path.insert(0, "ROOT")
 from zoo.callbacks.curves import Curves
-original, clock = Curves.on_train_batch_end, [0.0, 0.0, 0]
+original, clock, rates = Curves.on_train_batch_end, [0.0], []
 def timed(self, trainer, module, outputs, batch, batch_idx):
     original(self, trainer, module, outputs, batch, batch_idx)
     now = time.perf_counter()
     if batch_idx and trainer.current_epoch:  # neither what lies between two epochs nor the warming up
-        clock[1] += now - clock[0]
-        clock[2] += module.num_samples_everywhere
+        rates.append(module.num_samples_everywhere / (now - clock[0]))
     clock[0] = now
 Curves.on_train_batch_end = timed
+# The median step: what a virtual machine takes away from a few steps does not count.
 Curves.on_train_end = lambda self, trainer, module: trainer.is_global_zero and print(
-    "rate", clock[2] / clock[1], flush=True
+    "rate", statistics.median(rates), flush=True
 )
 import runpy
 try:
@@ -358,7 +358,7 @@ def memory(rounds: int, steps: int, device: str) -> dict[str, Any]:
 
 
 def scale(rounds: int, steps: int, device: str) -> dict[str, Any]:
-    """Samples a second inside the epochs, global batch 128, default logging."""
+    """Samples a second of the median step inside the epochs, global batch 128, default logging."""
     common = ("model=lenet5", "data=digits", "data.image_size=28", "data.batch_size=128", "test=false")
     epochs = max(2, steps // 10)
 
