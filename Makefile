@@ -15,7 +15,7 @@ test-full:       ## all tests that need no GPU, the slow ones and the documents 
 prove:           ## 50 kills a model, several processes against one, lost processes, data larger than memory
 	for model in mlp lenet5; do python tests/drivers/kills.py model=$$model kills=50 || exit 1; done
 	for model in mlp lenet5; do python tests/drivers/processes.py model=$$model || exit 1; done
-	pytest -m slow tests/test_kills.py tests/test_processes.py -k "every_model or carried or convolutional or sequences"
+	pytest -m slow tests/test_kills.py tests/test_processes.py -k "every_model or carried or convolutional or sequences or attention"
 	python tests/drivers/lost_rank.py tries=10
 	python tests/drivers/shards_memory.py
 

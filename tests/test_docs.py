@@ -34,7 +34,7 @@ HEADERS = sorted(
         for match in re.findall(r"python train\.py ?[^#(]*$", line)
     }
 )
-DOWNLOADED = "mnist|fashion_mnist|cifar10|tiny_shakespeare|mr|trec|sst2|jsb|nottingham|etth1"
+DOWNLOADED = "mnist|fashion_mnist|cifar10|tiny_shakespeare|mr|trec|sst2|jsb|nottingham|etth1|multi30k"
 NEEDS_DOWNLOAD = re.compile(rf"(data=({DOWNLOADED})\b|experiment=)")
 
 
@@ -54,6 +54,9 @@ def workplace(tmp_path_factory):
     (folder / "series.csv").write_text("\n".join(["north,south", *(f"{a:.3f},{b:.3f}" for a, b in waves)]) + "\n")
     reviews = [f"it was {('good', 'bad')[i % 2]} and I was {('glad', 'sad')[i % 2]} {i},{i % 2}" for i in range(200)]
     (folder / "reviews.csv").write_text("\n".join(["review,stars", *reviews]) + "\n")
+    colours, things = {"rot": "red", "blau": "blue", "alt": "old"}, {"Haus": "house", "Auto": "car", "Buch": "book"}
+    pairs = [f"das {c}e {t}\tthe {colours[c]} {things[t]}" for c in colours for t in things]
+    (folder / "pairs.tsv").write_text("\n".join(pairs * 12) + "\n")
     (folder / "my.txt").write_text("The rain in Spain stays mainly in the plain. " * 400)
     for i in range(40):
         place = folder / "photos" / ("cats" if i % 2 else "dogs")

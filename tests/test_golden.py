@@ -24,7 +24,10 @@ FILE = Path(__file__).with_name("golden.json")
 MODELS = [name for name in options("model") if name != "custom"]
 EMBEDDED = ["digits", "iris", "diabetes", "breast_cancer", "xor", "mnist1d"]  # no download
 EMBEDDED += ["python_docs", "python_topics", "adding", "copy_memory", "waves"]
-SMALL = {name: ["data.num_train=16", "data.num_val=2", "data.num_test=2"] for name in ("adding", "copy_memory")}
+EMBEDDED += ["masked_docs", "words_docs", "dates", "captions"]
+EMBEDDED_PAIRS = ["reverse", "addition", "babi", "summarize", "chat"]  # of the same kind as dates
+MADE = ("adding", "copy_memory", "dates", "captions", *EMBEDDED_PAIRS)
+SMALL = {name: ["data.num_train=64", "data.num_val=2", "data.num_test=2"] for name in MADE}
 
 
 def golden(kind: str, name: str, found: Any) -> Any:
@@ -63,6 +66,7 @@ def outcome(model: str, data: str) -> tuple[str, int]:
     return "works", sum(p.numel() for p in run.task.model.parameters())
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("model", MODELS)
 def test_a_pair_of_model_and_data_works_or_is_refused_in_one_line(model):
     found = {data: outcome(model, data) for data in EMBEDDED}

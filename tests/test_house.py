@@ -28,7 +28,9 @@ MAY_IMPORT = {
     "pictures": (set(), {"torch", "matplotlib"}),
     "explain": (set(), {"torch"}),
     "text": (set(), {"tokenizers"}),
-    "decoding": (set(), {"torch"}),
+    "beam": (set(), {"torch"}),
+    "decoding": ({"beam"}, {"torch"}),
+    "embeddings": (set(), {"torch"}),
     "metrics": (set(), {"torch", "torchmetrics", "sklearn", "scipy", "sacrebleu"}),
     "models": ({"layers"}, {"torch"}),
     "data": (
@@ -36,7 +38,7 @@ MAY_IMPORT = {
         {"torch", "torchvision", "lightning", "sklearn", "scipy", "PIL", "mnist1d"},
     ),
     "tasks": (
-        {"batches", "losses", "metrics", "optim", "explain", "pictures", "text", "decoding"},
+        {"batches", "losses", "metrics", "optim", "explain", "pictures", "text", "decoding", "embeddings"},
         {"torch", "lightning", "torchmetrics"},
     ),
     "callbacks": (
@@ -80,7 +82,11 @@ MAY_IMPORT = {
     "instantiate": (set(), {"hydra", "omegaconf"}),
     "trainer": ({"callbacks", "instantiate", "loop", "peers"}, {"lightning"}),
     "generate": ({"checkpoint", "decoding", "text"}, {"torch"}),
-    "evaluate": ({"build", "checkpoint", "data", "instantiate", "settings", "trainer"}, {"torch", "lightning"}),
+    "translate": ({"checkpoint", "data", "decoding", "pictures", "tasks", "text"}, {"torch"}),
+    "evaluate": (
+        {"batches", "build", "checkpoint", "data", "instantiate", "settings", "trainer"},
+        {"torch", "lightning"},
+    ),
     "predict": ({"checkpoint", "data", "batches", "losses"}, {"torch", "PIL"}),
     "reasons": ({"predict", "explain", "pictures", "data"}, {"torch"}),
     "lr_finder": (

@@ -18,6 +18,16 @@ OF_THE_WEIGHTS = ["weights", "weights_and_loops", "no_rng", "no_sampler", "no_op
 OF_WHAT_IS_SHOWN = ["no_callbacks", "no_process_state", "no_curves"]
 # Where images are no input; small batches, for there are few paragraphs.
 OF_THEIR_OWN = {"textcnn": ("python_topics", 16), "dlinear": ("waves", 32)}
+PAIRS = "data.num_train=600 data.num_val=40 data.num_test=40 data.batch_size=32 model.dropout=0.1"
+OF_THE_ATTENTION_WING = {
+    "seq2seq": f"data=dates {PAIRS} model.hidden_size=16 model.embedding_dim=8 task.teacher_forcing=0.5",
+    "transformer": f"data=dates {PAIRS} model.d_model=16 model.d_ff=32",
+    "captioner": f"data=captions {PAIRS}",
+    "gpt": "data=python_docs data.fraction=0.02 model.d_model=16 model.num_layers=2 model.dropout=0.1",
+    "bert": "data=masked_docs data.fraction=0.02 model.d_model=16 model.num_layers=2 model.dropout=0.1",
+    "skipgram": "data=words_docs data.fraction=0.02 model.embedding_dim=16",
+    "cbow": "data=words_docs data.fraction=0.02 model.embedding_dim=16",
+}
 RUNNING_TEXT = [
     "data=python_docs",
     "settings=trainer.max_epochs=2 data.fraction=0.1 data.window=32 "
@@ -76,12 +86,26 @@ def test_every_part_of_a_run_goes_on_exactly():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("model", [name for name in options("model") if name not in ("custom", "mlp", "lenet5")])
+@pytest.mark.parametrize(
+    "model", [n for n in options("model") if n not in ("custom", "mlp", "lenet5", *OF_THE_ATTENTION_WING)]
+)
 def test_every_model_goes_on_exactly(model):
     """What a model has beside its weights, such as the statistics of batch norm, is in the checkpoint."""
     data, batch_size = OF_THEIR_OWN.get(model, ("digits", 32))
     short = f"settings=trainer.max_epochs=2 data.fraction=0.3 data.batch_size={batch_size}"
     status, figures, said = ended(start(f"model={model}", f"data={data}", "kills=5", "damage=0", short), limit=900)
+    assert status == 0, said
+    assert (figures["plain"]["runs"], figures["plain"]["equal"]) == (5, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("model", OF_THE_ATTENTION_WING)
+def test_every_model_of_the_attention_wing_goes_on_exactly(model):
+    """Dropout, drawn teacher forcing, hidden tokens and words drawn as noise are the same after a kill."""
+    data, settings = OF_THE_ATTENTION_WING[model].split(" ", 1)
+    short = f"settings=trainer.max_epochs=2 {settings}"
+    status, figures, said = ended(start(f"model={model}", data, "kills=5", "damage=0", short), limit=900)
     assert status == 0, said
     assert (figures["plain"]["runs"], figures["plain"]["equal"]) == (5, 5)
 

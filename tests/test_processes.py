@@ -144,6 +144,31 @@ def test_networks_for_sequences_are_trained_alike(tmp_path, model, settings, als
     assert len(found["rows"]) == 4
 
 
+SMALL = "data.num_train=500 data.num_val=37 data.num_test=31 model.dropout=0"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("model", "settings", "also"),
+    [
+        ("seq2seq", "steps=28", f"data=dates {SMALL} model.hidden_size=16 model.embedding_dim=8"),
+        ("transformer", "steps=28", f"data=dates {SMALL} model.d_model=16 model.d_ff=32 task.label_smoothing=0.1"),
+        ("captioner", "steps=28", f"data=captions {SMALL}"),
+        ("gpt", "steps=28 batch_size=10 eval_batch_size=7", "data=python_docs data.fraction=0.01 model.d_model=16"),
+        ("bert", "steps=28 batch_size=10 eval_batch_size=7", "data=masked_docs data.fraction=0.01 model.dropout=0"),
+        ("skipgram", "steps=28", "data=words_docs data.fraction=0.01 model.embedding_dim=16"),
+        ("vit", "steps=28", "data=digits model.dropout=0"),
+    ],
+)
+def test_networks_with_attention_are_trained_alike(tmp_path, model, settings, also):
+    """Means over target tokens, BLEU and exact matches are those of one process, hidden tokens and noise the same."""
+    typed = [f"model={model}", f"also={also}", "precision=64-true", "processes=1,2,3", *settings.split()]
+    found = execute("processes", tmp_path, *typed)
+    assert found["holds"]
+    assert len(found["rows"]) == 4
+
+
 def test_what_a_sample_is_does_not_depend_on_its_padding():
     """The drivers compare samples of batches that are padded to different lengths."""
     short = TextBatch(torch.tensor([[3, 4]]), torch.ones(1, 2, dtype=torch.bool), torch.tensor([1]))

@@ -139,7 +139,7 @@ class PairBatch(NamedTuple):
     src_mask: Tensor | None
     tgt_in: Tensor
     tgt_out: Tensor
-    index: Tensor | None = None
+    index: Tensor | None = None  # type: ignore[assignment]  # tuples have an `index` of their own
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -25,7 +25,7 @@ from zoo.layers.init import left_alone
 from zoo.peers import accelerator_for, cores, first_process_first, join, place, started_by_others
 from zoo.scratch.swap import write_out
 from zoo.session import Run
-from zoo.settings import FACTS, check_class_weights, check_pair, check_settings, choice, misfit, settle_task
+from zoo.settings import FACTS, check_class_weights, check_pair, check_settings, choice, misfit, settle_task, with_head
 from zoo.trainer import build_trainer, quiet_libraries
 
 log = logging.getLogger(__name__)
@@ -333,7 +333,7 @@ def check_output(config: dict[str, Any], model: nn.Module, data: Any) -> None:
     """Runs two training samples through the model, so that sizes that do not fit are said before training."""
     batch = data.part("train")[torch.tensor([0, len(data.part("train")) - 1])]
     name, wanted = config.get("choices", {}).get("model", "?"), config["task"].get("num_outputs")
-    given = [tuple(x.shape[1:]) for x in batch.inputs]
+    given = [tuple(x.shape[1:]) for x in batch.inputs if x is not None]
     own = not str(config["model"].get("_target_")).startswith("zoo.")
     state, was_training = torch.get_rng_state(), model.training
     try:
@@ -364,22 +364,14 @@ def check_output(config: dict[str, Any], model: nn.Module, data: Any) -> None:
     if tuple(outputs.shape) != (len(batch.inputs[0]), *needed):
         raise UserError(
             f"model={name} returns {tuple(outputs.shape[1:])} values a sample, and "
-            f"task={choice(config, 'task')} needs {needed}{heads(config['task'].get('head'))}."
+            f"task={choice(config, 'task')} needs {needed}{with_head(config['task'].get('head'))}."
         )
-
-
-def heads(head: str | None) -> str:
-    """Which models have a head for sequences, where one is needed."""
-    if head not in ("next_step", "forecaster"):
-        return ""
-    files = ((name, CONFIGS / "model" / f"{name}.yaml") for name in options("model"))
-    return f"; use model={' or '.join(name for name, path in files if '${task.head}' in path.read_text())}"
 
 
 def output_shape(config: dict[str, Any], batch: Any) -> tuple[int, ...]:
     """What a task needs for each sample, by its head: one answer, one at each step, or one for each step ahead."""
     outputs, head = config["task"]["num_outputs"], config["task"].get("head")
-    if head == "next_step":
+    if head in ("next_step", "masked"):
         return batch.inputs[0].shape[1], outputs
     if head == "sequence":
         return batch.targets.shape[1], outputs

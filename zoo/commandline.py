@@ -31,7 +31,10 @@ FLAGS = {
     **dict.fromkeys(["--config-dir", "-cd", "--experimental-rerun", "--info", "-i"], True),
 }
 # Keys whose values are names of files, folders or columns, in which any character may stand.
-NAMES = ("path", "root", "text", "target", "test_path", "data_dir", "run_dir", "pretrained", "resume", "ckpt", "input")
+NAMES = (
+    *("path", "root", "text", "target", "test_path", "data_dir", "run_dir", "pretrained", "resume", "ckpt", "input"),
+    *("src_path", "tgt_path", "val_path", "val_src_path", "val_tgt_path", "test_src_path", "test_tgt_path"),
+)
 
 
 def register_resolvers() -> None:

@@ -1,4 +1,6 @@
-"""Text out of a network that says what comes next: one token after another, each drawn from what the network expects.
+"""Text out of a network that says what comes next, one token after another: drawn, or searched for.
+
+`sample` draws each token from what the network expects:
 
     p = softmax(logits / temperature), the largest k, then the nucleus, renormalized
 
@@ -6,25 +8,33 @@ A temperature below 1 makes likely tokens likelier, above 1 less so; at 0 the li
 nucleus is the smallest set of tokens whose probabilities reach top_p: Holtzman, Buys, Du, Forbes, Choi, "The curious
 case of neural text degeneration", 2020 (arXiv 1904.09751), equation 2.
 
+`greedy` takes the likeliest token each time, and `beam_search` looks for the likeliest text (`zoo.beam`).
+
 The network is seen through a step, the same for a recurrent state and for a cache of keys and values:
 
     step(tokens (B, T), state) -> (logits (B, V) of what comes after them, state)
 
-It is called with the whole prompt and no state at first, then with what was drawn, one token for each text. So no token
-is read twice, and the cost is linear in the length.
+It is called with the whole prompt and the first state (None: nothing was read before) at first, then with what was
+chosen, one token for each text. So no token is read twice, and the cost is linear in the length.
 
-Axes: B texts side by side, T tokens that are read in one call, N tokens to be written, V vocabulary
+A search goes on with some texts and leaves others, so it picks rows of the state. That must be a tensor with B first,
+None, or a tuple of such, nested to any depth; and a step must not write into it, but return what has changed anew.
+
+Axes: B texts side by side, A those of them that go on, K beams of each, T tokens that are read in one call, N tokens to
+be written, V vocabulary
 """
 
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from zoo.beam import Beams, Search
 from zoo.errors import UserError
 
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
@@ -36,17 +46,29 @@ def step_of(model: nn.Module, window: int | None = None) -> Step:
 
     Args:
         model: (tokens (B, T), state=...) -> (logits (B, T, V), state). One that takes no state, (tokens) -> logits, is
-            shown again at each step what it has read, which is no longer linear.
-        window: how many of its newest tokens such a network is shown; None for all.
+            shown again at each step what it has read, which is no longer linear. One with a state and a `max_len`, such
+            as a cache of keys and values, writes beyond it: when the next token would not fit, it starts anew from the
+            newest max_len // 2 tokens. So it forgets what was before them, and a token costs the same on average.
+        window: how many of its newest tokens a network without a state is shown; None for all.
     """
     forward = model.forward  # itself: a compiled call would be compiled anew for a single token
     carries = "state" in inspect.signature(forward).parameters
     is_lstm = any(isinstance(module, nn.LSTM) for module in model.modules())
+    max_len: int | None = getattr(model, "max_len", None)
 
     def step(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         with without_onednn() if is_lstm and tokens.shape[1] == 1 else nullcontext():
             logits, state = forward(tokens) if state is None else forward(tokens, state=state)  # (B, T, V)
         return logits[:, -1], state  # (B, V)
+
+    def step_within(tokens: Tensor, state: Any, most: int) -> tuple[Tensor, Any]:
+        seen, inner = (tokens[:, :0], None) if state is None else state
+        seen = torch.cat([seen, tokens], 1)  # (B, T): what the inner state holds
+        if seen.shape[1] > most:
+            tokens = seen = seen[:, -max(1, most // 2) :]
+            inner = None
+        logits, inner = step(tokens, inner)  # (B, V)
+        return logits, (seen, inner)
 
     def step_again(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         seen = tokens if state is None else torch.cat([state, tokens], 1)  # (B, T)
@@ -54,7 +76,9 @@ def step_of(model: nn.Module, window: int | None = None) -> Step:
         answer = forward(seen)  # (B, T, V)
         return (answer[0] if isinstance(answer, tuple) else answer)[:, -1], seen  # (B, V)
 
-    return step if carries else step_again
+    if not carries:
+        return step_again
+    return step if max_len is None else partial(step_within, most=max_len)
 
 
 @contextmanager
@@ -173,7 +197,7 @@ def sample(
             logits, state = step(tokens, state)  # (B, V)
             logits = logits.cpu().double()  # a sum of short floats could be beyond their range
             if not math.isfinite(float(logits.sum())):
-                raise UserError("The model gives no finite number for what comes next; did its training go wrong?")
+                raise not_finite()
             if len(never):
                 logits = leave_out(logits, never)
             if now is None:
@@ -183,3 +207,168 @@ def sample(
             tokens = chosen.unsqueeze(1).to(first.device)  # (B, 1)
             found.append(tokens)
     return torch.cat(found, 1)  # (B, N)
+
+
+def reordered(state: Any, rows: Tensor, before: Any = None) -> Any:
+    """A state with other rows, or with the same ones in another order.
+
+    Args:
+        state: see above.
+        rows: (A,) int64, which of the B rows come; any of them may come several times, or not at all.
+        before: the state that a step made this one of. A tensor that it has handed on, the same object, is left as it
+            is: right where rows change places only with those that have this part in common with them.
+    """
+    if isinstance(state, Tensor):
+        return state if state is before else state.index_select(0, rows)
+    if isinstance(state, (tuple, list)):
+        old = before if isinstance(before, (tuple, list)) and len(before) == len(state) else [None] * len(state)
+        return tuple(reordered(part, rows, part_before) for part, part_before in zip(state, old, strict=True))
+    return state
+
+
+def limits_of(steps: int | Tensor, first: Tensor) -> Tensor:
+    """(B,) int64, the most tokens of each text. Raises UserError where that is none."""
+    limits = torch.as_tensor(steps, device=first.device).expand(len(first))
+    least = int(limits.min())
+    if least < 1:
+        raise UserError(f"A text of {least} tokens cannot be written; give at least 1.")
+    return limits
+
+
+def not_finite() -> UserError:
+    return UserError("The model gives no finite number for what comes next; did its training go wrong?")
+
+
+def greedy(
+    step: Step, first: Tensor, state: Any = None, *, steps: int | Tensor, eos: int, banned: Sequence[int] = ()
+) -> Tensor:
+    """The likeliest token again and again: (B, N) tokens, int64, 0 after `eos`; N is that of the longest text.
+
+    A text that has ended is not read on, and none depends on those beside it.
+
+    Args:
+        step, first, state: see above; first is (B, T), B and T > 0.
+        steps: the most tokens of a text, or (B,) those of each.
+        eos: the token that ends a text.
+        banned: tokens that never come.
+
+    Raises:
+        UserError: a setting means nothing, or a logit is no finite number.
+    """
+    limits, tokens = limits_of(steps, first), first
+    rows, never = torch.arange(len(first), device=first.device), torch.tensor(list(banned), device=first.device).long()
+    found = first.new_zeros(len(first), int(limits.max()))  # (B, N)
+    with torch.inference_mode():
+        for n in range(found.shape[1]):
+            logits, state = step(tokens, state)  # (A, V)
+            values, chosen = (leave_out(logits, never) if len(never) else logits).max(1)  # (A,) each
+            if not values.isfinite().all():
+                raise not_finite()
+            found[rows, n] = chosen
+            kept = ((chosen != eos) & (limits[rows] > n + 1)).nonzero().squeeze(1)  # of the A, those that go on
+            if len(kept) == 0:
+                return found[:, : n + 1]
+            if len(kept) < len(rows):
+                rows, chosen, state = rows[kept], chosen[kept], reordered(state, kept)
+            tokens = chosen.unsqueeze(1)  # (A, 1)
+    return found
+
+
+def beam_search(
+    step: Step,
+    first: Tensor,
+    state: Any = None,
+    *,
+    beams: int,
+    steps: int | Tensor,
+    eos: int,
+    length_penalty: float = 0.0,
+    banned: Sequence[int] = (),
+) -> Beams:
+    """The best texts that K open beams lead to.
+
+    At each step, of the best 2 K continuations of the open beams, those among the first K that end are kept with their
+    score, and the best K of the others stay open. A text is done when no open beam can still become the best; or when K
+    have ended and no open one is better so far; or at its limit. One beam is `greedy`, and enough of them find the best
+    text there is. Those that had not ended when their search did come last.
+
+    Args:
+        step, first, state, steps, eos: see `greedy`. The prompt is read once, not K times.
+        beams: K.
+        length_penalty: alpha, from 0 on.
+        banned: tokens that never come; the model's own probabilities of the others stay as they are.
+
+    Raises:
+        UserError: a setting means nothing, or a logit is no finite number.
+    """
+    if beams < 1:
+        raise UserError(f"beams={beams} must be a whole number from 1 on; 1 is greedy.")
+    if not 0 <= length_penalty < math.inf:
+        raise UserError(f"length_penalty={length_penalty} must be a number from 0 on.")
+    limits, finished = limits_of(steps, first), list[tuple[Tensor, Beams]]()
+    never = torch.tensor(list(banned), device=first.device).long()
+    with torch.inference_mode():
+        logits, after = step(first, state)  # (B, V)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        search = Search.begin(first, limits, beams, length_penalty, dtype)
+        while True:
+            log_p = logits.to(search.sums.dtype).log_softmax(1)  # (A J, V)
+            log_p.index_fill_(1, never, -torch.inf)
+            count, opened = search.sums.shape
+            parents = search.advance(log_p.view(count, opened, -1), eos)  # (A, K)
+            if search.sums.isnan().any():
+                raise not_finite()
+            done = search.done()
+            kept = (~done).nonzero().squeeze(1)  # of the A, those that go on
+            if len(kept) < count:
+                finished.append(search.leave(done, kept))
+            if len(kept) == 0:
+                break
+            rows = (kept.unsqueeze(1) * opened + parents[kept]).flatten()  # (A K,) of A J
+            # Beams of one text share what no step has changed, such as the memory of a source.
+            state = reordered(after, rows, state if opened == beams and len(kept) == count else None)
+            logits, after = step(search.written[:, :, -1].reshape(-1, 1), state)  # (A K, V)
+    order = torch.cat([rows for rows, _ in finished]).argsort()  # (B,)
+    tokens, scores = (torch.cat(parts)[order] for parts in zip(*(found for _, found in finished), strict=True))
+    return Beams(tokens[:, :, : search.written.shape[2]], scores)
+
+
+def answers(
+    model: Any,
+    src: Tensor,
+    src_mask: Tensor | None,
+    *,
+    bos: int,
+    eos: int,
+    banned: Sequence[int] = (),
+    beams: int = 1,
+    length_penalty: float = 0.0,
+    max_steps: int = 50,
+) -> list[list[int]]:
+    """What a model of sequences writes of each source: its tokens, up to `eos` where it comes to that.
+
+    A text gets room for twice the tokens of its source and ten more, an image for `max_steps`, and none for more than
+    the model's `max_len`. So an answer does not depend on the sources beside it.
+
+    Args:
+        model: encode(src, src_mask) -> memory, start(memory, src_mask) -> state, and a `step`; in evaluation mode.
+        src: tokens (B, S), or images (B, C, H, W).
+        src_mask: (B, S) bool, True where a token is real; None for images.
+        bos: what is read before the first token.
+        eos, banned, beams, length_penalty: see `beam_search`.
+    """
+    room = (
+        torch.full((len(src),), max_steps, device=src.device) if src_mask is None else 2 * src_mask.sum(1) + 10
+    )  # (B,)
+    room = room.clamp(max=getattr(model, "max_len", None) or int(room.max()))
+    first = torch.full((len(src), 1), bos, device=src.device)  # (B, 1)
+    options: dict[str, Any] = {"steps": room, "eos": eos, "banned": banned}
+    with torch.no_grad():
+        state = model.start(model.encode(src, src_mask), src_mask)
+        if beams == 1:
+            rows = greedy(model.step, first, state, **options).tolist()
+        else:
+            options |= {"beams": beams, "length_penalty": length_penalty}
+            rows = beam_search(model.step, first, state, **options).tokens[:, 0].tolist()
+    ends = [row.index(eos) + 1 if eos in row else int(most) for row, most in zip(rows, room.tolist(), strict=True)]
+    return [row[:end] for row, end in zip(rows, ends, strict=True)]

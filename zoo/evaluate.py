@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from torch import nn
 
+from zoo.batches import PairBatch
 from zoo.build import build_task
 from zoo.checkpoint import build_model, check_targets, find, read
 from zoo.data.base import PARTS, DataModule, Loader
@@ -48,7 +49,7 @@ class Evaluation:
 
 
 class Chain:
-    """The batches of several loaders, one after another."""
+    """The batches of several loaders, one after another; pairs go on counting from one to the next."""
 
     def __init__(self, loaders: Sequence[Loader]) -> None:
         self.loaders = loaders
@@ -57,8 +58,32 @@ class Chain:
         return sum(map(len, self.loaders))
 
     def __iter__(self) -> Iterator[Any]:
+        before = 0
         for loader in self.loaders:
-            yield from loader
+            for batch in loader:
+                numbered = isinstance(batch, PairBatch) and batch.index is not None
+                yield batch._replace(index=batch.index + before) if numbered else batch
+            before += len(loader.dataset)  # type: ignore[arg-type]
+
+
+class Judged(LightningDataModule):
+    """Some parts of a data set, one after another, as if they were its test part."""
+
+    def __init__(self, data: DataModule, names: Sequence[str]) -> None:
+        super().__init__()
+        self.data, self.names = data, names
+
+    def test_dataloader(self) -> Chain:
+        return Chain([self.data.loader(name) for name in self.names])
+
+    def references(self, part: str) -> list[str]:
+        """The targets of all these parts, in the order in which `Chain` counts."""
+        return [text for name in self.names for text in self.data.references(name)]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "data":  # before it is there
+            raise AttributeError(name)
+        return getattr(self.data, name)
 
 
 def evaluate(
@@ -96,7 +121,7 @@ def evaluate(
     task = rebuild_task(checkpoint, model, data)
     names = [name for name in PARTS if name in data.prepare().parts] if part == "all" else [part]
     num_samples = sum(map(len, map(data.part, names)))  # type: ignore[arg-type]
-    metrics = judge(task, Chain([data.loader(name) for name in names]), config)
+    metrics = judge(task, Judged(data, names), config)
     named = {f"{part}/{name.removeprefix('test/')}": value for name, value in metrics.items()}
     finished = checkpoint.get("epoch")  # how many; one inside its first epoch has none
     epoch = f" (after epoch {finished})" if isinstance(finished, int) and finished else ""
@@ -144,8 +169,8 @@ def rebuild_task(checkpoint: Mapping[str, Any], model: nn.Module, data: DataModu
     return task
 
 
-def judge(task: Any, batches: Chain, config: Mapping[str, Any]) -> dict[str, float]:
-    """Runs the task's test over the batches, on the run's kind of device where this machine has one."""
+def judge(task: Any, data: Judged, config: Mapping[str, Any]) -> dict[str, float]:
+    """Runs the task's test over the data, on the run's kind of device where this machine has one."""
     trainer_config = config.get("trainer") or {}
     settings = {
         key: trainer_config[key] for key in TRAINER_SETTINGS if isinstance(trainer_config.get(key), int | str | float)
@@ -164,7 +189,7 @@ def judge(task: Any, batches: Chain, config: Mapping[str, Any]) -> dict[str, flo
             use_distributed_sampler=False,
             **settings,
         )
-        trainer.test(task, batches, verbose=False)
+        trainer.test(task, data, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 

@@ -22,7 +22,7 @@ from zoo.text import PAD, UNKNOWN, Tokenizer
 from zoo.text import load as load_tokenizer
 
 BEGINNINGS = ("\n", ".")  # after one of these, a line or a sentence begins
-UNITS = {"char": "characters", "word": "words", "bpe": "byte pairs"}
+UNITS = {"char": "characters", "word": "words", "bpe": "byte pairs", "wordpiece": "word pieces"}
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,12 @@ class Run:
                 "mode": self.task.mode,
                 "status": status,
             }
-            | {k: v for c in self.trainer.callbacks if hasattr(c, "findings") for k, v in c.findings().items()}
+            | {
+                k: v
+                for c in (*self.trainer.callbacks, self.task)
+                if hasattr(c, "findings")
+                for k, v in c.findings().items()
+            }
             | ({"pruned": True} if any(getattr(c, "pruned", False) for c in self.trainer.callbacks) else {})
         )
 

@@ -19,7 +19,7 @@ from zoo.errors import UserError, suggest
 FACTS = (
     *("image_shape", "num_features", "num_classes", "num_targets"),
     *("vocab_size", "input_size", "seq_len", "horizon"),
-    *("src_vocab_size", "tgt_vocab_size"),
+    *("src_vocab_size", "tgt_vocab_size", "num_words"),
 )
 NEEDED = ("model", "data", "task", "optimizer", "trainer")
 NOTES = ("choices", "overrides", "published")  # top-level keys that are written down and steer nothing
@@ -80,6 +80,16 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "task.delta": (False, 1e-6, inf),
     "task.label_smoothing": (False, 0, 1),
     "task.top_k": (True, 1, inf),
+    "model.d_model": (True, 1, inf),
+    "model.d_ff": (True, 1, inf),
+    "model.num_heads": (True, 1, inf),
+    "model.max_len": (True, 1, inf),
+    "model.patch_size": (True, 1, inf),
+    "task.teacher_forcing": (False, 0, 1),
+    "task.beams": (True, 1, inf),
+    "task.length_penalty": (False, 0, inf),
+    "task.max_steps": (True, 1, inf),
+    "task.translate_val": (True, 0, inf),
     "trainer.devices": (True, 1, inf),
     "trainer.max_epochs": (True, 1, inf),
     "trainer.max_steps": (True, 1, inf),
@@ -239,6 +249,40 @@ def check_pair(cfg: DictConfig) -> None:
         forms = re.findall(r"\$\{oc\.select:data\.((?!horizon)\w+)", str(list(settings.values())))
         if forms and not given & set(forms):
             raise misfit(cfg, group, *forms)
+    check_head(cfg)
+
+
+SEQUENCE_HEADS = ("next_step", "forecaster", "masked", "sequence")  # that few models have
+ALL_HEADS = ("classifier", "regressor", "next_step", "forecaster")  # of a model whose yaml names none of its own
+
+
+def heads_of(name: str) -> tuple[str, ...] | None:
+    """The heads that a model's yaml names; None where it names none, for it has one alone or leaves it to the task."""
+    path = CONFIGS / "model" / f"{name}.yaml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if "${data.tgt_vocab_size}" in text:
+        return ("sequence",)
+    lines = [line.partition("#")[2] for line in text.splitlines() if "${task.head}" in line]
+    return (tuple(re.findall(r"\w+", lines[0])) or ALL_HEADS) if lines else None
+
+
+def with_head(head: str | None) -> str:
+    """Which models have a head for sequences, where one is needed."""
+    fit = [name for name in options("model") if head in (heads_of(name) or ())]
+    return f"; use model={' or '.join(fit)}" if fit and head in SEQUENCE_HEADS else ""
+
+
+def check_head(cfg: DictConfig) -> None:
+    """Refuses a model that cannot answer in the way that the task asks for."""
+    head, has = cfg.task.get("head"), heads_of(choice(cfg, "model"))
+    fits = head != "sequence" if has is None else head in has
+    if head is None or fits or not str(cfg.model.get("_target_")).startswith("zoo."):
+        return
+    what = f"answers as {' or '.join(has)}" if has else "gives one answer for a sample"
+    raise UserError(
+        f"model={choice(cfg, 'model')} {what}, and task={choice(cfg, 'task')} needs a {head}"
+        f"{with_head(head) or '; use another model, for instance model=gru'}, or other data."
+    )
 
 
 def misfit(cfg: DictConfig, group: str, *keys: str) -> UserError:
@@ -247,6 +291,8 @@ def misfit(cfg: DictConfig, group: str, *keys: str) -> UserError:
     would_do = [name for name in options("data") if set(keys) & set(declares(name))]
     if group == "task":  # a series has targets, too, and is forecast
         would_do = [name for name in would_do if head_of(name) in (None, cfg.task.get("head"))]
+    elif "tgt_vocab_size" not in cfg.model.keys():  # noqa: SIM118 - pictures with sentences are for a captioner
+        would_do = [name for name in would_do if head_of(name) != "sequence"]
     needs = " or ".join(f"data.{key}" for key in keys)
     return UserError(
         f"{group}={choice(cfg, group)} needs {needs}, and data={choice(cfg, 'data')} does not give it (it gives "

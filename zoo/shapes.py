@@ -89,9 +89,9 @@ def shapes(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Row]:
     handles = [layer.register_forward_hook(note(name), with_kwargs=True) for name, layer in layers]
     modes = [(module, module.training) for module in model.modules()]
     fields = {4: (Reach(), Reach()), 2: (Reach(),)}
-    inputs = tuple(x.detach() for x in inputs)  # objects of our own, to carry a field
+    inputs = tuple(None if x is None else x.detach() for x in inputs)  # objects of our own, to carry a field
     for x in inputs:
-        if x.is_floating_point() and x.ndim in fields:
+        if x is not None and x.is_floating_point() and x.ndim in fields:
             set_field(x, fields[x.ndim])
     try:
         with torch.no_grad(), Following():

@@ -1,10 +1,12 @@
-"""Text to numbers and back: a vocabulary of characters, of words, or of byte pairs.
+"""Text to numbers and back: a vocabulary of characters, of words, of byte pairs, or of pieces of words.
 
 A tokenizer is fitted to the training part alone, is written into the checkpoint as plain containers (`to_dict`), and
 comes back from there (`load`). What it does not know becomes `<unk>`; byte pairs know every text.
 
 Byte pairs: Sennrich, Haddow, Birch, "Neural machine translation of rare words with subword units", 2016 (arXiv
 1508.07909), on bytes as in GPT-2, by the `tokenizers` library.
+Pieces of words: Wu et al., "Google's neural machine translation system", 2016 (arXiv 1609.08144), section 4.1, cut as
+BERT does, by the same library.
 """
 
 import re
@@ -26,7 +28,7 @@ class Tokenizer(ABC):
     """A vocabulary with its way to cut text.
 
     Attributes:
-        kind: "char", "word" or "bpe".
+        kind: "char", "word", "bpe" or "wordpiece".
         tokens: text of each number; special ones stand first.
     """
 
@@ -235,6 +237,82 @@ class BytePairTokenizer(Tokenizer):
         return {"kind": self.kind, "definition": self.definition}
 
 
+class WordPieceTokenizer(Tokenizer):
+    """Words cut into the longest pieces that the vocabulary has; a piece inside a word is written with ## before it.
+
+    Args:
+        tokens: the vocabulary, special tokens first, `unknown_token` among them.
+        lower: words are lower-cased and lose their accents.
+        unknown_token: what a word is read as that cannot be cut into known pieces; BERT's own lists have [UNK].
+    """
+
+    kind = "wordpiece"
+
+    def __init__(self, tokens: Sequence[str], *, lower: bool = True, unknown_token: str = UNKNOWN) -> None:
+        import tokenizers
+        from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+        self.tokens, self.lower, self.unknown_token = list(tokens), lower, unknown_token
+        number = {token: i for i, token in enumerate(self.tokens)}
+        if unknown_token not in number or len(number) < len(self.tokens):
+            raise UserError(f"A vocabulary needs {unknown_token} and each token once.")
+        self.model: Any = tokenizers.Tokenizer(models.WordPiece(number, unk_token=unknown_token))
+        self.model.normalizer = normalizers.BertNormalizer(lowercase=lower)
+        self.model.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self.model.decoder = decoders.WordPiece()
+
+    @classmethod
+    def fit(
+        cls,
+        texts: Iterable[str],
+        *,
+        special: Sequence[str] = (UNKNOWN,),
+        min_count: int = 2,
+        max_size: int | None = None,
+    ) -> "WordPieceTokenizer":
+        """Merges of pieces until there are `max_size` tokens; see `BytePairTokenizer.fit`."""
+        from tokenizers import trainers
+
+        max_size, texts = BYTE_PAIRS if max_size is None else max_size, list(texts)
+        model = cls([UNKNOWN]).model
+        words = {
+            word
+            for text in texts
+            for word, _ in model.pre_tokenizer.pre_tokenize_str(model.normalizer.normalize_str(whole(text)))
+        }
+        if not words:
+            raise UserError("The training text is empty; there is nothing to make a vocabulary of.")
+        # The trainer numbers letters inside a word in the order of a hash table, which differs from process to process.
+        inside = [f"##{letter}" for letter in sorted({letter for word in words for letter in word[1:]})]
+        least = len(special) + len(inside) + len({letter for word in words for letter in word})
+        if max_size < least:
+            raise UserError(f"A vocabulary of {max_size} pieces has no room; it needs at least {least}.")
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=max_size, min_frequency=min_count, special_tokens=[*special, *inside], show_progress=False
+        )
+        model.train_from_iterator(map(whole, texts), trainer)
+        return cls([model.id_to_token(i) for i in range(model.get_vocab_size())])
+
+    def encode(self, text: str) -> list[int]:
+        return self.model.encode(whole(text), add_special_tokens=False).ids
+
+    def decode(self, numbers: Iterable[int]) -> str:
+        return self.model.decode([i for i in numbers if self.tokens[i] != PAD])
+
+    def unknown(self, text: str) -> list[str]:
+        text = whole(text)
+        found = self.model.encode(text, add_special_tokens=False)
+        strange = (text[a:b] for token, (a, b) in zip(found.tokens, found.offsets, strict=True)
+                   if token == self.unknown_token)  # fmt: skip
+        return list(dict.fromkeys(strange))
+
+    def num_characters(self) -> None:
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "tokens": self.tokens, "lower": self.lower, "unknown_token": self.unknown_token}
+
+
 def whole(text: str) -> str:
     """Half characters (lone surrogates, as in an undecodable file name) cannot be bytes and become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -247,7 +325,12 @@ def byte_characters() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(shifted)) for byte in range(256)]
 
 
-KINDS: dict[str, Any] = {"char": CharTokenizer, "word": WordTokenizer, "bpe": BytePairTokenizer}
+KINDS: dict[str, Any] = {
+    "char": CharTokenizer,
+    "word": WordTokenizer,
+    "bpe": BytePairTokenizer,
+    "wordpiece": WordPieceTokenizer,
+}
 
 
 def fit(kind: str, texts: Iterable[str], **options: Any) -> Tokenizer:

@@ -53,7 +53,9 @@ DTYPES = {"64-true": "torch.float64", "32-true": "torch.float32"}
 
 def samples_of(batch: Any) -> list[bytes]:
     """The bytes of each sample of a batch, without padding: each process pads to the longest sample that it has."""
-    tensors, mask = [t.numpy() for t in (*batch.inputs, batch.targets)], getattr(batch, "mask", None)
+    if hasattr(batch, "tgt_mask"):
+        return [sample_of_pairs(batch, i) for i in range(len(batch.src))]
+    tensors, mask = [t.numpy() for t in batch], getattr(batch, "mask", None)
     if mask is None:
         return [b"".join(t[i].tobytes() for t in tensors) for i in range(len(tensors[0]))]
     lengths, found = mask.sum(1).tolist(), []
@@ -61,6 +63,11 @@ def samples_of(batch: Any) -> list[bytes]:
         rows = [t[i, :length] if t.ndim > 1 and t.shape[1] == mask.shape[1] else t[i] for t in tensors]
         found.append(b"".join(row.tobytes() for row in rows))
     return found
+
+
+def sample_of_pairs(batch: Any, i: int) -> bytes:
+    src = batch.src[i] if batch.src_mask is None else batch.src[i][batch.src_mask[i]]
+    return b"".join(part.numpy().tobytes() for part in (src, batch.tgt_out[i][batch.tgt_mask[i]]))
 
 
 class Record(Callback):
@@ -76,7 +83,9 @@ class Record(Callback):
         self.dtypes: set[str] = set()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.dtypes |= {str(x.dtype) for x in (*batch.inputs, *pl_module.parameters()) if x.is_floating_point()}
+        self.dtypes |= {
+            str(x.dtype) for x in (*batch.inputs, *pl_module.parameters()) if x is not None and x.is_floating_point()
+        }
         shares = of_all_processes([hashlib.sha256(sample).digest() for sample in samples_of(batch)])
         in_order = [sample for turn in zip_longest(*shares) for sample in turn if sample is not None]
         self.steps.append(

@@ -3,8 +3,14 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from zoo.losses.sequences import mean_over_steps, step_binary_cross_entropy, step_cross_entropy
+from zoo.losses.sequences import (
+    mean_over_steps,
+    step_binary_cross_entropy,
+    step_cross_entropy,
+    token_cross_entropy,
+)
 
 LENGTHS = [5, 1, 3]
 
@@ -71,3 +77,24 @@ def test_a_sequence_weighs_as_much_as_it_has_steps():
 
 def test_a_batch_without_a_real_step_has_no_loss():
     assert mean_over_steps(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool)).item() == 0.0
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_smoothed_tokens_are_torchs_cross_entropy_and_plain_ones_come_beside(label_smoothing):
+    mask = mask_of(LENGTHS)
+    targets = torch.randint(1, 6, mask.shape, generator=torch.Generator().manual_seed(0)).masked_fill(~mask, 0)
+    logits, same = (randn(*mask.shape, 6).requires_grad_() for _ in range(2))
+    loss, nll = token_cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    options = {"ignore_index": 0, "label_smoothing": label_smoothing}
+    theirs = F.cross_entropy(same.flatten(0, 1), targets.flatten(), **options)
+    torch.testing.assert_close(loss, theirs)
+    torch.testing.assert_close(nll, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=0))
+    loss.backward()
+    theirs.backward()
+    torch.testing.assert_close(logits.grad, same.grad)
+    assert not logits.grad[~mask].any()
+
+
+def test_targets_that_are_all_padding_have_no_loss():
+    loss, nll = token_cross_entropy(randn(2, 3, 4), torch.zeros(2, 3).long(), label_smoothing=0.1)
+    assert loss == nll == 0

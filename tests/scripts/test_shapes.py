@@ -11,6 +11,8 @@ from zoo.commandline import CONFIGS
 from zoo.run import configure
 
 MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml") if path.stem != "custom")
+# What a place sees once it has looked at all others, and what a matrix of another layer costs, are not told.
+WITH_UNKNOWNS = ("bert", "captioner", "vit")
 SCRIPT = Path(__file__).parents[2] / "scripts" / "shapes.py"
 
 
@@ -22,7 +24,7 @@ def test_tells_every_model_of_the_zoo(model, call_script):
     rows = ran.out.split("\n")[4:]
     layers = rows[: next(i for i, line in enumerate(rows) if line.startswith("-"))]
     assert layers
-    assert not any("?" in line for line in layers)
+    assert any("?" in line for line in layers) == (model in WITH_UNKNOWNS)
 
 
 def test_settings_of_the_model_and_of_the_data_count(call_script):

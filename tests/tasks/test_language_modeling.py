@@ -63,7 +63,7 @@ def judged(task, found, stage="val"):
 def trained(task, found):
     """Losses of a pass of training without updates; gradients are summed."""
     task.train()
-    task.trainer = type("OneProcess", (), {"world_size": 1})()
+    task.trainer = type("OneProcess", (), {"world_size": 1, "accumulate_grad_batches": 1})()
     task.carried, losses = None, []
     for i, batch in enumerate(found):
         loss = task.training_step(batch, i)

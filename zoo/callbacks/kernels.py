@@ -63,7 +63,7 @@ def feature_maps(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tens
         if seen.y.ndim == 4 and (isinstance(seen.module, _ConvNd) or seen.layer in maps):
             maps[seen.layer] = seen.y[0]
 
-    watch(model, tuple(x[:1] for x in inputs), look)
+    watch(model, tuple(None if x is None else x[:1] for x in inputs), look)
     return maps
 
 

@@ -45,6 +45,14 @@ TAGS = {
     "samples/forecasts": "a few windows of the series: what was known, what came, and what was predicted",
     "samples/answers_by_step": "what is true at each step of a sequence, above how probable the model finds it",
     "samples/text": "language models: a piece of the validation text, and how the model goes on with it",
+    "samples/translations": "sequences from sequences: sources, references and what the model writes, and how BLEU and "
+    "chrF were computed",
+    "samples/attention_1": "what the model looks at in the source (across, or in the image) while it writes the tokens "
+    "of the first translation (down): the mean over heads and layers",
+    "samples/attention_2": "the same of the second translation",
+    "samples/attention_heads": "the first translation again: each head of the last layer",
+    "samples/hidden_tokens": "BERT: a text with hidden tokens, what stood there, and what the model thinks",
+    "samples/neighbours": "word vectors: a few frequent words and those whose vectors are nearest to theirs",
     "samples/confusion_matrix": "true class by row, predicted class by column, on validation and at last on test",
     "samples/predictions": "inputs with what the model says; green is right, red is wrong",
     "samples/misclassified": "inputs that the model gets wrong",

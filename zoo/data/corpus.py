@@ -118,10 +118,14 @@ class RunningText(DataModule):
         if not train.strip():
             raise UserError("The training part is empty; give a longer text, or a larger share in data.shares.")
         try:
-            return fit(self.kind_of_tokenizer, [train], max_size=self.max_vocab_size)
+            return fit(self.kind_of_tokenizer, [train], max_size=self.max_vocab_size, **self.fit_options())
         except UserError as error:
             limit = f"data.max_vocab_size={self.max_vocab_size}: " if self.max_vocab_size is not None else ""
             raise UserError(f"{limit}{error}") from None
+
+    def fit_options(self) -> dict[str, Any]:
+        """How the vocabulary is made, besides its kind and its size; see `zoo.text.fit`."""
+        return {}
 
     def prepare(self) -> Loaded:
         loaded = super().prepare()

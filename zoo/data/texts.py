@@ -25,7 +25,7 @@ from zoo.text import KINDS, PAD, UNKNOWN, Tokenizer, fit, load
 KIND = "text"
 SPECIAL = (PAD, UNKNOWN)  # so padding is 0, as `Ragged` pads
 SHOWN = 5  # unknown pieces that a note spells out
-PIECES = {"word": "words", "char": "characters", "bpe": "byte pairs"}
+PIECES = {"word": "words", "char": "characters", "bpe": "byte pairs", "wordpiece": "word pieces"}
 
 Part = tuple[list[str], Tensor]  # N texts and their labels (N,) int64
 

@@ -3,7 +3,7 @@
 Padding counts for nothing, whatever the network says there: the loss of a batch is the sum over its real steps, divided
 by their number.
 
-Axes: B batch, T steps, K classes or notes
+Axes: B batch, T steps, K classes or notes, V vocabulary
 """
 
 from torch import Tensor
@@ -39,6 +39,31 @@ def step_binary_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> 
     """
     values = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")  # (B, T, K)
     return mean_over_steps(values.sum(2), mask)
+
+
+def token_cross_entropy(
+    logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, padding: int = 0
+) -> tuple[Tensor, Tensor]:
+    """-sum_v q_v log softmax(logits)_v and -log softmax(logits)_target, each a mean () over the real steps.
+
+    q is 1 - e at the target and e / V more at each of the V tokens, the target and padding among them: label smoothing
+    (Szegedy et al. 2016, arXiv 1512.00567, section 7), as torch.nn.functional.cross_entropy has it with ignore_index.
+    That gives no number where nothing is real; here it is 0. Who spreads e over the V - 1 other tokens alone, as some
+    do, has what e V / (V - 1) is here.
+
+    Args:
+        logits: (B, T, V).
+        targets: (B, T) int64, `padding` where a step is not real.
+        label_smoothing: e, in [0, 1).
+    """
+    mask = targets != padding
+    log_p = F.log_softmax(logits, 2)  # (B, T, V)
+    nll = -log_p.gather(2, targets.unsqueeze(2)).squeeze(2)  # (B, T)
+    plain = mean_over_steps(nll, mask)
+    if label_smoothing == 0:
+        return plain, plain
+    spread = mean_over_steps(-log_p.mean(2), mask)
+    return (1 - label_smoothing) * plain + label_smoothing * spread, plain
 
 
 LOSSES = {"cross_entropy": step_cross_entropy, "binary_cross_entropy": step_binary_cross_entropy}

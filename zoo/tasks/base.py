@@ -99,6 +99,7 @@ class Task(LightningModule):
         self.means = {stage: Means() for stage in ("train", "val", "test")}
         self.num_samples, self.num_items = 0, 0  # in the newest training batch, in this process
         self.num_samples_everywhere, self.num_items_everywhere = 0, 0  # the same over all processes
+        self.items_since_update = 0  # over all processes, where several batches make an update
         self.counted = True  # whether the newest training batch is in the means
         self.carried: Any = None  # tensors that one training batch leaves to the next, such as a recurrent state
         self.wishes: Sequence[float] = ()  # of callbacks: summed over the processes within the step
@@ -174,7 +175,27 @@ class Task(LightningModule):
                 loss = torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0
             if not self.totals_come_with_gradients:
                 loss = loss * self._share()
-        return loss
+        number = self.trainer.accumulate_grad_batches
+        return loss if number == 1 else self.accumulated(loss, batch_idx % number == 0, number)
+
+    def accumulated(self, loss: Tensor, first: bool, number: int) -> Tensor:
+        """The loss of one of several batches before an update, so that their gradient is that of the mean over items.
+
+        What is there is the gradient of a mean over the items so far, so it shrinks as theirs come in. That is right
+        wherever the update comes, at the end of an epoch after fewer batches, too.
+
+        Args:
+            loss: mean over the items of the batch.
+            first: whether it is the first batch after an update.
+            number: batches to an update, by which Lightning divides each loss.
+        """
+        before = 0 if first else self.items_since_update
+        self.items_since_update = before + self.num_items_everywhere
+        share = self.num_items_everywhere / max(1, self.items_since_update)
+        for parameter in self.model.parameters() if before else ():
+            if parameter.grad is not None:
+                parameter.grad.mul_(1 - share)
+        return loss * (share * number)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Not in training_step, which an optimizer with a line search calls several times a batch.

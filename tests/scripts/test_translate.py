@@ -1,0 +1,170 @@
+"""scripts/translate.py: each line is answered by what the checkpoint's model writes of it, and by nothing else."""
+
+import io
+import json
+
+import pytest
+import torch
+
+from zoo import translate
+from zoo.checkpoint import load_model, read
+from zoo.data.made_pairs import Dates
+from zoo.data.pair_preprocessing import PairPreprocessing
+from zoo.metrics import bleu, exact_match
+from zoo.run import configure, run
+from zoo.translate import load
+
+SIZES = ("model.hidden_size=24", "model.embedding_dim=12", "data.num_train=1500", "data.num_val=20", "data.num_test=60")
+LIMITS = ("trainer.max_epochs=3", "optimizer.lr=0.01", "trainer.num_threads=1", "logger=none", "task.beams=3")
+TEXTS = ["3 may 1979", "the 1st of june, 2001", "wed 5 jan 2011", "5.7.2001", "12/24/99", "1999/12/31", "june 7, 1964"]
+
+
+def train(folder, *overrides):
+    assert run(configure("model=seq2seq", "data=dates", *SIZES, *LIMITS, *overrides, run_dir=folder)) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dates(tmp_path_factory):
+    """The folder of a small network with attention that has seen a few dates."""
+    return train(tmp_path_factory.mktemp("dates") / "run")
+
+
+def by_hand(folder, text):
+    """The likeliest tokens, with all of them read anew at each step and nothing of zoo.decoding."""
+    model, prepare = load_model(folder), PairPreprocessing.from_dict(read(folder)["preprocessing"])
+    src, mask = prepare.encode([text])[0][torch.tensor([0])]
+    numbers = [2]
+    with torch.no_grad():
+        while len(numbers) < 2 * src.shape[1] + 11 and numbers[-1] != 3:
+            logits = model(src.long(), mask, torch.tensor([numbers]))[0, -1]
+            logits[:3] = -torch.inf
+            numbers.append(int(logits.argmax()))
+    return prepare.tgt_tokenizer.decode(number for number in numbers if number > 3)
+
+
+def test_one_beam_is_the_likeliest_token_again_and_again(dates, call_script, tmp_path):
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS))
+    ran = call_script("translate", f"ckpt={dates}", f"input={tmp_path / 'in.txt'}", "beams=1")
+    assert (ran.status, ran.err.count("\n")) == (0, 1)
+    assert ran.out.splitlines() == [by_hand(dates, text) for text in TEXTS]
+
+
+def test_by_default_the_search_is_that_of_the_runs_own_test(dates, call_script, tmp_path):
+    """So the same texts have the scores that the run has written down."""
+    data = Dates(num_train=1500, num_val=20, num_test=60)
+    (tmp_path / "test.txt").write_text("".join(f"{source}\n" for source, _ in data.read().parts["test"]))
+    found = call_script("translate", f"ckpt={dates}", f"input={tmp_path / 'test.txt'}").out.splitlines()
+    written = json.loads((dates / "metrics.json").read_text())
+    assert written["test/bleu"] == pytest.approx(bleu(found, data.references("test")).score)
+    assert written["test/exact_match"] == pytest.approx(exact_match(found, data.references("test")))
+    assert written["test/bleu"] > 0
+    assert (load(dates).beams, load(dates).length_penalty) == (3, 0.6)
+
+
+def test_answers_stand_in_their_order_however_they_are_put_together(dates, monkeypatch):
+    translator = load(dates)
+    texts = ["", *TEXTS, " \t", TEXTS[0]]
+    singly = [next(translator.answers([text], beams=2)).text for text in texts]
+    monkeypatch.setattr(translate, "BLOCK", 4)
+    monkeypatch.setattr(translate, "BATCH", 2)
+    answers = list(translator.answers(iter(texts), beams=2))
+    assert [answer.text for answer in answers] == singly
+    assert [answer.source for answer in answers] == texts
+    assert singly[0] == singly[8] == ""
+
+
+def test_as_a_new_user_types_it(dates, type_script, tmp_path):
+    ran = type_script("translate", f"ckpt={dates}", "input=3 May 1979 é", "beams=1", "alignment=true", cwd=tmp_path)
+    assert (ran.status, ran.out) == (0, f"{by_hand(dates, '3 May 1979 é')}\n")
+    said = ran.err.splitlines()
+    assert said[0] == "Seq2Seq, from date to ISO date, which it writes in 11 characters."
+    assert "read as <unk>: 'é'" in said[1]
+    assert said[2:] == ["Written: alignment.png"]
+    assert (tmp_path / "alignment.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_empty_line_has_an_empty_answer_and_is_named(dates, call_script, tmp_path):
+    (tmp_path / "in.txt").write_text(f"{TEXTS[0]}\n\n{TEXTS[1]}\n")
+    ran = call_script("translate", f"ckpt={dates}", f"input={tmp_path / 'in.txt'}")
+    assert [bool(line) for line in ran.out.splitlines()] == [True, False, True]
+    assert "Empty, and answered with nothing: line 2." in ran.err
+
+
+@pytest.mark.parametrize("at_a_terminal", [False, True])
+def test_lines_are_answered_until_there_are_no_more(dates, call_script, monkeypatch, at_a_terminal):
+    lines = io.StringIO(f"{TEXTS[0]}\n\n  {TEXTS[1]} é  \n")
+    monkeypatch.setattr(lines, "isatty", lambda: at_a_terminal, raising=False)
+    monkeypatch.setattr("sys.stdin", lines)
+    ran = call_script("translate", f"ckpt={dates}", "interactive=true", "beams=1")
+    assert ran.status == 0
+    assert ran.out.splitlines() == [by_hand(dates, TEXTS[0]), "", by_hand(dates, f"{TEXTS[1]} é")]
+    assert ran.err.count("> ") == (4 if at_a_terminal else 0)
+    assert "read as <unk>: 'é'" in ran.err
+
+
+def test_pictures_of_several_texts_have_several_names(dates, call_script, tmp_path):
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS[:2]))
+    name = tmp_path / "seen.png"
+    call_script("translate", f"ckpt={dates}", f"input={tmp_path / 'in.txt'}", f"alignment={name}")
+    assert {path.name for path in tmp_path.glob("*.png")} == {"seen.png", "seen_2.png"}
+
+
+def test_a_checkpoint_of_another_task_is_one_line(csv_classification_run, call_script):
+    ran = call_script("translate", f"ckpt={csv_classification_run}", "input=a")
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "was trained by Classification" in ran.err
+    assert "model=seq2seq data=dates" in ran.err
+
+
+def test_a_vocabulary_that_is_not_the_models_is_one_line(dates, call_script, tmp_path):
+    checkpoint = torch.load(dates / "checkpoints" / "best.ckpt", weights_only=True)
+    checkpoint["preprocessing"]["tgt_tokenizer"]["tokens"].append("x")
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    ran = call_script("translate", f"ckpt={tmp_path / 'other.ckpt'}", "input=a")
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "has 16 tokens, and its model tgt_vocab_size=15" in ran.err
+
+
+def test_a_model_without_attention_has_nothing_to_draw(call_script, tmp_path):
+    small = ("model.attention=none", "model.bidirectional=false", "trainer.max_epochs=1", "data.num_train=64")
+    folder = train(tmp_path / "run", *small, "data.num_test=2", "data.num_val=2")
+    ran = call_script("translate", f"ckpt={folder}", "input=3 may 1979", "alignment=true")
+    assert (ran.status, ran.err.splitlines()[-1].startswith("Error: This Seq2Seq has no attention")) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["input="], "input= is empty"),
+        (["input= "], "input= is empty"),
+        ([], "input= is missing"),
+        (["input=a", "ckpt="], "ckpt= is missing"),
+        (["input=a", "beams=0"], "beams=0 must be a whole number"),
+        (["input=a", "beams=2.5"], "beams=2.5 must be a whole number"),
+        (["input=a", "length_penalty=-1"], "length_penalty=-1 must be a number"),
+        (["input=a", "length_penalty=nan"], "length_penalty=nan must be a number"),
+        (["input=a", "length_penalty=much"], "length_penalty=much must be a number"),
+        (["input=a", "alignment=a.jpg"], "the name of a .png file"),
+        (["input=a", "interactive=yes"], "interactive=yes must be true or false"),
+        (["input=a", "interactive=true"], "leave one out"),
+        (["interactive=true", "alignment=true"], "leave interactive= out"),
+        (["input=not/there.txt"], "There is no file not/there.txt"),
+        (["input=\udcff"], "no text in the encoding"),
+        (["inptu=a"], "did you mean 'input'?"),
+    ],
+)
+def test_bad_input_is_one_line(dates, call_script, arguments, said):
+    ran = call_script("translate", f"ckpt={dates}", *arguments)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert said in ran.err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b" \n\n", "is empty"), (b"a\n\xff\xfe", "is no text in UTF-8 (byte 2)")]
+)
+def test_a_file_that_holds_no_text_is_one_line(dates, call_script, tmp_path, content, said):
+    (tmp_path / "in.txt").write_bytes(content)
+    ran = call_script("translate", f"ckpt={dates}", f"input={tmp_path / 'in.txt'}")
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert said in ran.err
