@@ -57,6 +57,9 @@ def workplace(tmp_path_factory):
     colours, things = {"rot": "red", "blau": "blue", "alt": "old"}, {"Haus": "house", "Auto": "car", "Buch": "book"}
     pairs = [f"das {c}e {t}\tthe {colours[c]} {things[t]}" for c in colours for t in things]
     (folder / "pairs.tsv").write_text("\n".join(pairs * 12) + "\n")
+    (folder / "talk.tsv").write_text("\n".join(pairs * 12) + "\n")
+    for column, name in enumerate(("a.txt", "b.txt")):
+        (folder / name).write_text("\n".join(pair.split("\t")[column] for pair in pairs * 12) + "\n")
     (folder / "my.txt").write_text("The rain in Spain stays mainly in the plain. " * 400)
     for i in range(40):
         place = folder / "photos" / ("cats" if i % 2 else "dogs")
