@@ -274,6 +274,8 @@ def with_head(head: str | None) -> str:
 
 def check_head(cfg: DictConfig) -> None:
     """Refuses a model that cannot answer in the way that the task asks for."""
+    if choice(cfg, "model") not in options("model"):  # composed without a name, or from elsewhere
+        return
     head, has = cfg.task.get("head"), heads_of(choice(cfg, "model"))
     fits = head != "sequence" if has is None else head in has
     if head is None or fits or not str(cfg.model.get("_target_")).startswith("zoo."):
