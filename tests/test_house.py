@@ -82,7 +82,7 @@ MAY_IMPORT = {
     "instantiate": (set(), {"hydra", "omegaconf"}),
     "trainer": ({"callbacks", "instantiate", "loop", "peers"}, {"lightning"}),
     "generate": ({"checkpoint", "decoding", "text"}, {"torch"}),
-    "translate": ({"checkpoint", "data", "decoding", "pictures", "tasks", "text"}, {"torch"}),
+    "translate": ({"checkpoint", "data", "decoding", "pictures", "text"}, {"torch"}),
     "evaluate": (
         {"batches", "build", "checkpoint", "data", "instantiate", "settings", "trainer"},
         {"torch", "lightning"},

@@ -372,3 +372,15 @@ def answers(
             rows = beam_search(model.step, first, state, **options).tokens[:, 0].tolist()
     ends = [row.index(eos) + 1 if eos in row else int(most) for row, most in zip(rows, room.tolist(), strict=True)]
     return [row[:end] for row, end in zip(rows, ends, strict=True)]
+
+
+def looked_at(model: Any, src: Tensor, src_mask: Tensor | None, row: Sequence[int], *, bos: int) -> dict[str, Tensor]:
+    """{name of a layer: (H, T, S)}, what a model looks at in one source while it writes the T tokens of a row.
+
+    Args:
+        model, src, src_mask, bos: see `answers`; of one source. A model without `attention` gives {}.
+    """
+    if not row or not hasattr(model, "attention"):
+        return {}
+    read = torch.tensor([[bos, *row[:-1]]], device=src.device)  # (1, T)
+    return {name: weights[0] for name, weights in model.attention(src, src_mask, read).items()}

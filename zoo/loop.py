@@ -137,6 +137,12 @@ class LeanEpochLoop(_TrainingEpochLoop):
         progress.step.increment_completed()
         return {"loss": loss.detach()}
 
+    def _should_check_val_fx(self, data_fetcher: Any) -> bool:
+        # Lightning leaves out validation where trainer.max_steps ends a run inside an epoch; the numbers that are told
+        # at the end would be those of an earlier epoch's weights.
+        ended = self.max_steps != -1 and self.global_step >= self.max_steps
+        return super()._should_check_val_fx(data_fetcher) or (ended and self.trainer.enable_validation)
+
     def on_advance_end(self, data_fetcher: Any) -> None:
         if not self.lean or self._should_check_val_fx(data_fetcher):
             super().on_advance_end(data_fetcher)

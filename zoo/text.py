@@ -19,7 +19,9 @@ from zoo.errors import UserError, suggest
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 BOS, EOS, MASK = "<bos>", "<eos>", "<mask>"  # where a sequence begins and ends; what a hidden token is read as
-PAIR_SPECIAL = (PAD, UNKNOWN, BOS, EOS)  # begin each vocabulary of sources and targets, so their numbers are 0 to 3
+PAIR_SPECIAL = (PAD, UNKNOWN, BOS, EOS)  # begin each vocabulary of sources and targets
+PAD_NUMBER, UNKNOWN_NUMBER, BOS_NUMBER, EOS_NUMBER = range(len(PAIR_SPECIAL))
+NEVER_WRITTEN = (PAD_NUMBER, UNKNOWN_NUMBER, BOS_NUMBER)  # they stand for no text
 BYTE_PAIRS = 2000  # tokens of a vocabulary of byte pairs, where nobody asks for another number
 WORDS = re.compile(r"\w+(?:['’]\w+)?|['’]\w+|[^\w\s]")  # words with their apostrophes, each other sign by itself
 
@@ -346,3 +348,14 @@ def load(saved: dict[str, Any]) -> Tokenizer:
         return KINDS[saved["kind"]](**{key: value for key, value in saved.items() if key != "kind"})
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"The vocabulary of the checkpoint is not understood ({error}).") from error
+
+
+def text_of(tokenizer: Tokenizer, numbers: Sequence[int]) -> str:
+    """The text of tokens of a pair, without those that mark its beginning, its end and its padding."""
+    return tokenizer.decode([n for n in numbers if n not in (PAD_NUMBER, BOS_NUMBER, EOS_NUMBER)])
+
+
+def pieces(tokenizer: Tokenizer, numbers: Sequence[int]) -> list[str]:
+    """What each token of a pair stands for; a byte pair that begins a word begins with a space."""
+    readable = tokenizer.kind == "bpe"
+    return [tokenizer.decode([n]) if readable and n >= len(PAIR_SPECIAL) else tokenizer.tokens[n] for n in numbers]

@@ -21,11 +21,10 @@ from torch import nn
 
 from zoo.checkpoint import build_model, find, read
 from zoo.data.pair_preprocessing import KIND, PairPreprocessing
-from zoo.decoding import answers
+from zoo.decoding import answers, looked_at
 from zoo.errors import UserError
 from zoo.pictures.attention import of_layers
-from zoo.tasks.translation import BOS_NUMBER, EOS_NUMBER, NEVER, looked_at, pieces, text_of
-from zoo.text import PAIR_SPECIAL
+from zoo.text import BOS_NUMBER, EOS_NUMBER, NEVER_WRITTEN, PAIR_SPECIAL, pieces, text_of
 
 BLOCK, BATCH = 1024, 64  # texts that are in memory, and that are answered together
 UNITS = {"char": "characters", "word": "words", "bpe": "byte pairs"}
@@ -95,7 +94,7 @@ class Translator:
             yield from (found[i] for i in range(len(block)))
 
     def written(self, src: torch.Tensor, mask: torch.Tensor, search: dict[str, Any]) -> list[list[int]]:
-        return answers(self.model, src, mask, bos=BOS_NUMBER, eos=EOS_NUMBER, banned=NEVER, **search)
+        return answers(self.model, src, mask, bos=BOS_NUMBER, eos=EOS_NUMBER, banned=NEVER_WRITTEN, **search)
 
     def answer(self, source: str, numbers: list[int]) -> Answer:
         text = text_of(self.prepare.tgt_tokenizer, numbers)
@@ -109,7 +108,7 @@ class Translator:
         """
         tokens, _ = self.prepare.encode([answer.source])
         src, mask = (part.to(self.device) for part in tokens[torch.tensor([0])])  # (1, S)
-        layers = looked_at(self.model, src.long(), mask, answer.numbers)
+        layers = looked_at(self.model, src.long(), mask, answer.numbers, bos=BOS_NUMBER)
         if not layers and answer.numbers:
             raise UserError(
                 f"This {type(self.model).__name__} has no attention that could be shown; leave alignment= out."

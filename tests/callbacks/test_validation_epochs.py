@@ -22,3 +22,18 @@ def test_the_best_epoch_is_one_that_was_validated(tmp_path):
     kept = read(tmp_path / "checkpoints" / "best.ckpt")
     assert kept["epoch"] == best
     assert kept["metrics"]["val/accuracy"] == pytest.approx(accuracy[best], abs=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_that_ends_inside_an_epoch_is_validated_there(tmp_path, accumulate):
+    """By its last weights, once; 1,258 samples make seven batches."""
+    arguments = ["data.batch_size=200", f"trainer.accumulate_grad_batches={accumulate}", "trainer.max_epochs=5"]
+    arguments += [f"trainer.max_steps={10 // accumulate}", "trainer.num_threads=1", "test=false"]
+    assert run(configure(*arguments, run_dir=tmp_path)) == 0
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    losses = {event.step: event.value for event in board.Scalars("by_epoch/val/loss")}
+    last = read(tmp_path / "checkpoints" / "last.ckpt")
+    assert list(losses) == [1, 2]
+    assert losses[2] < losses[1]
+    assert last["metrics"]["val/loss"] == pytest.approx(losses[2], abs=1e-6)

@@ -67,7 +67,6 @@ def test_a_model_of_another_pair_of_languages_is_one_line():
 TINY = {
     "src_tokenizer": None,
     "tgt_tokenizer": {"kind": "word", "tokens": ["<pad>", "<unk>", "<bos>", "<eos>", "a"], "lower": True},
-    "reverse_source": False,
 }
 
 

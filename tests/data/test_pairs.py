@@ -91,14 +91,6 @@ def test_case_is_kept_where_that_is_asked_for():
     assert "Hund" not in Few().src_tokenizer.tokens
 
 
-def test_sources_are_read_backwards_where_that_is_asked_for_and_targets_are_not():
-    data = Few(reverse_source=True)
-    batch = data.part("train")[torch.tensor([0])]
-    assert batch.src[0, -1] == 3
-    assert texts(data.src_tokenizer, batch.src.flip(1)) == ["ein hund läuft."]
-    assert texts(data.tgt_tokenizer, batch.tgt_out) == ["a dog runs."]
-
-
 def test_words_are_put_together_as_they_are_written():
     data = Few(train=[("x", "A man (old) in a t-shirt, with 1,000 dogs: at 10:30!")])
     assert texts(data.tgt_tokenizer, data.part("train")[torch.tensor([0])].tgt_out) == [
@@ -135,7 +127,7 @@ def test_long_and_empty_lines_of_validation_stay_and_long_ones_are_cut():
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("tokenizer", ["word", "char", "bpe"])
 def test_a_checkpoint_alone_prepares_a_source_as_training_did(tokenizer, shared):
-    settings = {"max_len": 8, "reverse_source": True, "max_vocab_size": 300, "shared_vocab": shared}
+    settings = {"max_len": 8, "max_vocab_size": 300, "shared_vocab": shared}
     data = Few(tokenizer=tokenizer, **settings)
     saved = data.prepare().preprocessing
     file = io.BytesIO()
@@ -151,11 +143,11 @@ def test_a_checkpoint_alone_prepares_a_source_as_training_did(tokenizer, shared)
 
 
 def test_pairs_are_seen_as_an_earlier_run_saw_them():
-    first, again = Few(min_count=2, max_len=9, reverse_source=True), Few(train=[("Ein Hund", "A cat"), ("x", "y")])
+    first, again = Few(min_count=2, max_len=9), Few(train=[("Ein Hund", "A cat"), ("x", "y")])
     again.prepare_as(first.prepare().preprocessing)
     assert again.prepare().preprocessing == first.prepare().preprocessing
     assert again.prepare().facts == first.prepare().facts
-    assert again.part("train")[torch.tensor([0])].src.tolist() == [[*first.src_tokenizer.encode("hund ein"), 3]]
+    assert again.part("train")[torch.tensor([0])].src.tolist() == [[*first.src_tokenizer.encode("ein hund"), 3]]
 
 
 class Named(Few):

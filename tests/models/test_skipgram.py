@@ -38,7 +38,7 @@ def test_a_score_is_the_product_of_the_two_vectors_of_a_pair():
 
 def test_a_bag_of_one_word_is_a_pair_of_skip_gram():
     one, other = network(Skipgram), network(CBOW)
-    other.load_state_dict({"words.weight": one.words.weight, "middle.weight": one.near.weight})
+    other.load_state_dict({"words.weight": one.words.weight, "near.weight": one.near.weight})
     word, near, negatives = drawn(5), drawn(5, seed=2), drawn(5, 3, seed=3)
     bag = torch.zeros(5, 4, dtype=torch.long)
     bag[:, 2] = word  # anywhere
@@ -49,7 +49,7 @@ def test_a_bag_is_the_mean_of_its_words_whatever_their_order_and_its_padding():
     model, middle, negatives = network(CBOW), drawn(1), drawn(1, 3, seed=3)
     scores = [model(torch.tensor([bag]), middle, negatives) for bag in ([3, 5, 5], [5, 3, 5, 0, 0], [0, 5, 0, 5, 3])]
     h = (model.words.weight[3] + 2 * model.words.weight[5]) / 3
-    assert scores[0][0, 0].item() == pytest.approx((h @ model.middle.weight[middle[0]]).item(), abs=1e-12)
+    assert scores[0][0, 0].item() == pytest.approx((h @ model.near.weight[middle[0]]).item(), abs=1e-12)
     assert torch.allclose(scores[0], scores[1], atol=1e-12)
     assert torch.allclose(scores[0], scores[2], atol=1e-12)
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from zoo.batches import PairBatch
 from zoo.data.base import PARTS, DataModule, InMemory, Loaded
 from zoo.data.images import ImagePreprocessing, check_size, fingerprint
-from zoo.data.pair_preprocessing import EOS_NUMBER, PairWords, decoder_steps, load_tokenizer
+from zoo.data.pair_preprocessing import PairWords, decoder_steps, load_tokenizer
 from zoo.errors import UserError
-from zoo.text import PAIR_SPECIAL, Tokenizer
+from zoo.text import EOS_NUMBER, PAIR_SPECIAL, Tokenizer
 
 KIND = "captions"
 SIZE = 32  # H and W

@@ -184,7 +184,7 @@ class Addition(MadePairs):
     Args:
         digits: of each number at most.
         num_train, num_val, num_test: see `MadePairs`.
-        settings: see `Pairs`. `reverse_source` is the usual choice for networks without attention.
+        settings: see `Pairs`.
     """
 
     number = 2

@@ -19,10 +19,9 @@ from zoo.batches import PairBatch
 from zoo.data.buckets import Padded, Ragged
 from zoo.data.texts import PIECES, SHOWN
 from zoo.errors import UserError
-from zoo.text import BOS, EOS, PAIR_SPECIAL, UNKNOWN, Tokenizer, WordTokenizer, load
+from zoo.text import BOS_NUMBER, EOS_NUMBER, PAIR_SPECIAL, UNKNOWN, UNKNOWN_NUMBER, Tokenizer, WordTokenizer, load
 
 KIND = "pairs"
-EOS_NUMBER, BOS_NUMBER, UNKNOWN_NUMBER = (PAIR_SPECIAL.index(token) for token in (EOS, BOS, UNKNOWN))
 SIDES = ("source", "target")  # of data that has no better names
 
 # How signs stand in writing, tried one after another on tokens with a space between each two.
@@ -107,8 +106,6 @@ class PairPreprocessing:
         src_tokenizer, tgt_tokenizer: both vocabularies begin with `PAIR_SPECIAL`; one object where they are shared.
         max_len: tokens of a sequence that count, `<eos>` included, those at its beginning; None for all.
         lower: texts are lower-cased.
-        reverse_source: the tokens of a source are read backwards, `<eos>` still last (Sutskever, Vinyals and Le, 2014,
-            section 3.3: the first words of source and target come close to each other).
         sides: what source and target are, such as languages.
     """
 
@@ -116,7 +113,6 @@ class PairPreprocessing:
     tgt_tokenizer: Tokenizer
     max_len: int | None = None
     lower: bool = True
-    reverse_source: bool = False
     sides: tuple[str, str] = SIDES
 
     @classmethod
@@ -131,9 +127,7 @@ class PairPreprocessing:
             shared = saved["src_tokenizer"] is None
             src_tokenizer = tgt_tokenizer if shared else load_tokenizer(saved["src_tokenizer"])
             first, second = saved["sides"]
-            found = cls(
-                src_tokenizer, tgt_tokenizer, saved["max_len"], saved["lower"], saved["reverse_source"], (first, second)
-            )
+            found = cls(src_tokenizer, tgt_tokenizer, saved["max_len"], saved["lower"], (first, second))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"How the checkpoint prepares pairs of texts is not understood ({error}).") from error
         for tokenizer in (src_tokenizer, tgt_tokenizer):
@@ -149,7 +143,6 @@ class PairPreprocessing:
             "tgt_tokenizer": self.tgt_tokenizer.to_dict(),
             "max_len": self.max_len,
             "lower": self.lower,
-            "reverse_source": self.reverse_source,
             "sides": list(self.sides),
         }
 
@@ -176,8 +169,7 @@ class PairPreprocessing:
             numbers = [some[:room] for some in numbers]
             pieces = PIECES[tokenizer.kind]
             notes += [f"{longer:,} of {len(texts):,} {what} are longer than {room} {pieces} and are cut"][:longer]
-        step = -1 if self.reverse_source and side == 0 else 1
-        return ragged([[*some[::step], EOS_NUMBER] for some in numbers]), notes
+        return ragged([[*some, EOS_NUMBER] for some in numbers]), notes
 
 
 def pair_batch(src: Tensor, src_mask: Tensor, tgt_out: Tensor, index: Tensor) -> PairBatch:

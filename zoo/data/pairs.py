@@ -53,7 +53,6 @@ class Pairs(DataModule):
         max_vocab_size: of each vocabulary, with the four special tokens; None: no limit (bpe: `zoo.text.BYTE_PAIRS`).
         max_len: tokens of a sequence, `<eos>` included, or for a target `<bos>`. Longer pairs are left out of training,
             longer sequences of validation and test are cut; their references stay whole.
-        reverse_source: sources are read backwards.
         batch_size: pairs in one global batch, of similar lengths.
         batch_tokens: places in one global batch instead, padding included: pairs times the longest sequence.
         fraction: share of the training part that is used; its vocabulary stays that of the whole.
@@ -71,7 +70,6 @@ class Pairs(DataModule):
         min_count: int = 1,
         max_vocab_size: int | None = None,
         max_len: int | None = None,
-        reverse_source: bool = False,
         batch_size: int | str = 64,
         batch_tokens: int | None = None,
         eval_batch_size: int = 256,
@@ -94,7 +92,7 @@ class Pairs(DataModule):
                 check_size(name, value, least)
         self.kind_of_tokenizer, self.shared_vocab, self.lower = tokenizer, shared_vocab, lower
         self.min_count, self.max_vocab_size, self.max_len = min_count, max_vocab_size, max_len
-        self.reverse_source, self.batch_tokens = reverse_source, batch_tokens
+        self.batch_tokens = batch_tokens
         self.prepared: PairPreprocessing | None = None  # once the data is read
         self.targets: dict[str, list[str]] = {}
 
@@ -171,9 +169,7 @@ class Pairs(DataModule):
                 f"The vocabularies have {self.described(src_tokenizer)} of the sources and "
                 f"{self.described(tgt_tokenizer)} of the targets, all from the training part"
             )
-        return PairPreprocessing(
-            src_tokenizer, tgt_tokenizer, self.max_len, self.lower, self.reverse_source, self.sides
-        )
+        return PairPreprocessing(src_tokenizer, tgt_tokenizer, self.max_len, self.lower, self.sides)
 
     def fit(self, texts: Sequence[str]) -> Tokenizer:
         """A vocabulary of `texts`. Raises UserError where nothing is left in it."""

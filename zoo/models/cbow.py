@@ -19,37 +19,19 @@ Trained by: skipgram    Data: words_docs, words_text    Equal to: skip-gram wher
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo.errors import UserError
+from zoo.layers.word_vectors import WordVectors
 
 PADDING = 0  # of a bag with fewer words
 
 
-class CBOW(nn.Module):
-    """Two vectors for each word.
+class CBOW(WordVectors):
+    """The mean of the words around tells the one in the middle.
 
-    Args:
-        num_words: V.
-        embedding_dim: D.
-        sparse_embedding: gradients have only the rows that a batch used.
+    Args: see `WordVectors`.
     """
-
-    def __init__(self, *, num_words: int, embedding_dim: int = 200, sparse_embedding: bool = False) -> None:
-        super().__init__()
-        self.words = nn.Embedding(num_words, embedding_dim, sparse=sparse_embedding)  # v
-        self.middle = nn.Embedding(num_words, embedding_dim, sparse=sparse_embedding)  # u
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        # Short vectors: all scores start near 0, where the sigmoid is steepest and no word is preferred.
-        for table in (self.words, self.middle):
-            nn.init.uniform_(table.weight, -0.5 / table.embedding_dim, 0.5 / table.embedding_dim)
-
-    @property
-    def vectors(self) -> Tensor:
-        """(V, D), what is kept."""
-        return self.words.weight
 
     def forward(self, around: Tensor, word: Tensor, negatives: Tensor) -> Tensor:
         """Words around (B, C), those in the middle (B,), those drawn by chance (B, N) -> scores (B, 1 + N)."""
@@ -58,4 +40,4 @@ class CBOW(nn.Module):
         real = (around != PADDING).unsqueeze(2)  # (B, C, 1)
         h = (self.words(around) * real).sum(1) / real.sum(1).clamp(min=1)  # (B, D)
         candidates = torch.cat([word.unsqueeze(1), negatives], 1)  # (B, 1 + N)
-        return torch.einsum("bd,bnd->bn", h, self.middle(candidates))  # (B, 1 + N)
+        return torch.einsum("bd,bnd->bn", h, self.near(candidates))  # (B, 1 + N)

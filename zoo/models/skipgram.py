@@ -18,36 +18,17 @@ Trained by: skipgram    Data: words_docs, words_text    Equal to: shifted PMI, g
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo.errors import UserError
+from zoo.layers.word_vectors import WordVectors
 
 
-class Skipgram(nn.Module):
-    """Two vectors for each word.
+class Skipgram(WordVectors):
+    """A word tells those near it.
 
-    Args:
-        num_words: V.
-        embedding_dim: D.
-        sparse_embedding: gradients have only the rows that a batch used.
+    Args: see `WordVectors`.
     """
-
-    def __init__(self, *, num_words: int, embedding_dim: int = 200, sparse_embedding: bool = False) -> None:
-        super().__init__()
-        self.words = nn.Embedding(num_words, embedding_dim, sparse=sparse_embedding)  # v
-        self.near = nn.Embedding(num_words, embedding_dim, sparse=sparse_embedding)  # u
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        # Short vectors: all scores start near 0, where the sigmoid is steepest and no pair is preferred. The range is
-        # that of the authors' program.
-        for table in (self.words, self.near):
-            nn.init.uniform_(table.weight, -0.5 / table.embedding_dim, 0.5 / table.embedding_dim)
-
-    @property
-    def vectors(self) -> Tensor:
-        """(V, D), what is kept."""
-        return self.words.weight
 
     def forward(self, center: Tensor, context: Tensor, negatives: Tensor) -> Tensor:
         """Words (B,), those near them (B,), those drawn by chance (B, N) -> scores (B, 1 + N), the near one first."""

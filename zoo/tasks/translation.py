@@ -14,46 +14,25 @@ Axes: B batch, S source steps, T target steps, H heads, V vocabulary
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo.batches import PairBatch
-from zoo.decoding import answers
+from zoo.decoding import answers, looked_at
 from zoo.errors import UserError, suggest
 from zoo.losses.sequences import mean_over_steps, token_cross_entropy
 from zoo.metrics import bleu, chrf, exact_match
 from zoo.pictures.attention import of_layers, over_image
 from zoo.tasks.base import Task
 from zoo.tasks.language_modeling import LARGEST, as_code, is_best
-from zoo.text import BOS, EOS, PAIR_SPECIAL, Tokenizer
+from zoo.text import BOS_NUMBER, EOS_NUMBER, NEVER_WRITTEN, pieces, text_of
 
-BOS_NUMBER, EOS_NUMBER = PAIR_SPECIAL.index(BOS), PAIR_SPECIAL.index(EOS)
-NEVER = [i for i in range(len(PAIR_SPECIAL)) if i != EOS_NUMBER]  # tokens that stand for no text are not written
 MONITORS = {"loss": "min", "nll": "min", "accuracy": "max", "bleu": "max", "chrf": "max", "exact_match": "max"}
 SHOWN, PICTURED = 8, 2  # translations as text, and those of them with a picture
 METHODS = ("encode", "decode", "start", "step")
-
-
-def text_of(tokenizer: Tokenizer, numbers: Sequence[int]) -> str:
-    """The text of tokens, without those that mark its beginning, its end and its padding."""
-    return tokenizer.decode([n for n in numbers if n not in (0, BOS_NUMBER, EOS_NUMBER)])
-
-
-def pieces(tokenizer: Tokenizer, numbers: Sequence[int]) -> list[str]:
-    """What each token stands for; a byte pair that begins a word begins with a space."""
-    readable = tokenizer.kind == "bpe"
-    return [tokenizer.decode([n]) if readable and n >= len(PAIR_SPECIAL) else tokenizer.tokens[n] for n in numbers]
-
-
-def looked_at(model: Any, src: Tensor, src_mask: Tensor | None, row: Sequence[int]) -> dict[str, Tensor]:
-    """{name of a layer: (H, T, S)}, what a model looks at in one source while it writes the T tokens of a row."""
-    if not row or not hasattr(model, "attention"):
-        return {}
-    read = torch.tensor([[BOS_NUMBER, *row[:-1]]], device=src.device)  # (1, T)
-    return {name: weights[0] for name, weights in model.attention(src, src_mask, read).items()}
 
 
 def some_rows(batch: PairBatch, rows: Tensor) -> PairBatch:
@@ -165,7 +144,9 @@ class Translation(Task):
     def translate(self, batch: PairBatch, beams: int = 1) -> list[list[int]]:
         """What the model writes of each source; see `zoo.decoding.answers`."""
         search: dict[str, Any] = {"beams": beams, "length_penalty": self.length_penalty, "max_steps": self.max_steps}
-        return answers(self.model, batch.src, batch.src_mask, bos=BOS_NUMBER, eos=EOS_NUMBER, banned=NEVER, **search)
+        return answers(
+            self.model, batch.src, batch.src_mask, bos=BOS_NUMBER, eos=EOS_NUMBER, banned=NEVER_WRITTEN, **search
+        )
 
     def start(self, stage: str) -> None:
         super().start(stage)
@@ -237,13 +218,11 @@ class Translation(Task):
         return [n for n in batch.src[number].tolist() if n]
 
     def source_text(self, batch: PairBatch, number: int) -> str:
-        numbers = self.source_numbers(batch, number)
-        turned = getattr(self.data, "reverse_source", False)  # the data hands out sources from their end on
-        return text_of(self.data.src_tokenizer, numbers[::-1] if turned else numbers)
+        return text_of(self.data.src_tokenizer, self.source_numbers(batch, number))
 
     def attention_pictures(self, batch: PairBatch, row: list[int], number: int) -> dict[str, Any]:
         """Of a batch of one pair and its translation; {} for a model without attention."""
-        layers = looked_at(self.model, batch.src, batch.src_mask, row)  # {name: (H, T, S)}
+        layers = looked_at(self.model, batch.src, batch.src_mask, row, bos=BOS_NUMBER)  # {name: (H, T, S)}
         if not layers:
             return {}
         targets = pieces(self.data.tgt_tokenizer, row)
