@@ -24,9 +24,9 @@ OF_THE_ATTENTION_WING = {
     "transformer": f"data=dates {PAIRS} model.d_model=16 model.d_ff=32",
     "captioner": f"data=captions {PAIRS}",
     "gpt": "data=python_docs data.fraction=0.02 model.d_model=16 model.num_layers=2 model.dropout=0.1",
-    "bert": "data=masked_docs data.fraction=0.02 model.d_model=16 model.num_layers=2 model.dropout=0.1",
-    "skipgram": "data=words_docs data.fraction=0.02 model.embedding_dim=16",
-    "cbow": "data=words_docs data.fraction=0.02 model.embedding_dim=16",
+    "bert": "data=masked_docs data.fraction=0.2 model.d_model=16 model.num_layers=2 model.dropout=0.1",
+    "skipgram": "data=words_docs data.fraction=0.1 model.embedding_dim=16",
+    "cbow": "data=words_docs data.fraction=0.1 model.embedding_dim=16",
 }
 RUNNING_TEXT = [
     "data=python_docs",

@@ -347,7 +347,8 @@ def typed(given: dict[str, str], variant: str) -> list[str] | None:
     found = {"model": given["model"], "data": given["data"], **COMMON}
     if "dropout" in keys:
         found["model.dropout"] = "0.3"
-    if data.is_file() and "image_shape:" in data.read_text():
+    facts = data.read_text() if data.is_file() else ""
+    if "image_shape:" in facts and "tgt_vocab_size:" not in facts:  # images with sentences are not augmented
         found |= {"augment": "shift", "augment.shift": "1"}
     for text in (VARIANTS[variant], given.get("settings", "")):
         found |= {a.partition("=")[0]: a.partition("=")[2] for a in shlex.split(text)}
