@@ -315,6 +315,11 @@ class WordPieceTokenizer(Tokenizer):
         return {"kind": self.kind, "tokens": self.tokens, "lower": self.lower, "unknown_token": self.unknown_token}
 
 
+def words(text: str) -> list[str]:
+    """The words and other signs of a text in lower case, as the tokenizer of words cuts them."""
+    return list(WordTokenizer([UNKNOWN]).cut(text))
+
+
 def whole(text: str) -> str:
     """Half characters (lone surrogates, as in an undecodable file name) cannot be bytes and become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -16,7 +16,7 @@ from zoo.batches import ImageBatch, PairBatch
 from zoo.errors import UserError
 from zoo.metrics import bleu, chrf
 from zoo.tasks.translation import Translation
-from zoo.text import NEVER_WRITTEN, PAIR_SPECIAL, CharTokenizer
+from zoo.text import NEVER_WRITTEN, PAIR_SPECIAL, CharTokenizer, words
 
 LETTERS = CharTokenizer([*PAIR_SPECIAL, *"abcde "])
 V, BOS, EOS = LETTERS.vocab_size, 2, 3
@@ -201,6 +201,19 @@ def test_so_many_of_the_validation_part_are_translated_and_all_of_the_test(most,
     assert len(task.texts["test"]) == 7
     task.start("val")
     assert not task.texts["val"], "a pass forgets the one before"
+
+
+def test_the_test_has_bleu_on_words_as_well_whatever_white_space_and_case():
+    """As papers have it that compare tokens: signs stand apart, in lower case."""
+    task = task_of(Copier("c"), references=["  ".join(text).upper() for text in TEXTS])
+    found = logged(task, uneven(), "test")
+    cut = [
+        [" ".join(words(text)) for text in texts]
+        for texts in (task.texts["test"].values(), task.data.references("test"))
+    ]
+    assert found["bleu_words"] == bleu(*cut, tokenize="none").score
+    assert "|tok:none|" in task.findings()["bleu_words_signature"]
+    assert "bleu_words" not in logged(task, uneven(), "val")
 
 
 def test_without_bleu_exact_matches_are_left():

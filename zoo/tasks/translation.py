@@ -28,7 +28,7 @@ from zoo.metrics import bleu, chrf, exact_match
 from zoo.pictures.attention import of_layers, over_image
 from zoo.tasks.base import Task
 from zoo.tasks.language_modeling import LARGEST, as_code, is_best
-from zoo.text import BOS_NUMBER, EOS_NUMBER, NEVER_WRITTEN, pieces, text_of
+from zoo.text import BOS_NUMBER, EOS_NUMBER, NEVER_WRITTEN, pieces, text_of, words
 
 MONITORS = {"loss": "min", "nll": "min", "accuracy": "max", "bleu": "max", "chrf": "max", "exact_match": "max"}
 SHOWN, PICTURED = 8, 2  # translations as text, and those of them with a picture
@@ -181,6 +181,9 @@ class Translation(Task):
         metrics = {"exact_match": exact_match(found, wanted, lowercase=self.lowercase)}
         for name, score in {"bleu": bleu, "chrf": chrf}.items() if self.with_bleu else ():
             metrics[name], self.signatures[name] = score(found, wanted, lowercase=self.lowercase)
+        if self.with_bleu and stage == "test":
+            cut = [[" ".join(words(text)) for text in texts] for texts in (found, wanted)]
+            metrics["bleu_words"], self.signatures["bleu_words"] = bleu(*cut, tokenize="none")
         return metrics
 
     def findings(self) -> dict[str, str]:
