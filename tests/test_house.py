@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "batches": (set(), {"torch"}),
     "layers": (set(), {"torch"}),
     "losses": (set(), {"torch"}),
+    "noise": (set(), {"torch"}),
     "optim": (set(), {"torch"}),
     "augment": (set(), {"torch"}),
     "scratch": (set(), {"torch"}),
@@ -38,7 +39,7 @@ MAY_IMPORT = {
         {"torch", "torchvision", "lightning", "sklearn", "scipy", "PIL", "mnist1d"},
     ),
     "tasks": (
-        {"batches", "losses", "metrics", "optim", "explain", "pictures", "text", "decoding", "embeddings"},
+        {"batches", "losses", "metrics", "noise", "optim", "explain", "pictures", "text", "decoding", "embeddings"},
         {"torch", "lightning", "torchmetrics"},
     ),
     "callbacks": (

@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -206,3 +207,62 @@ def test_limited_norms_are_scaled_down_where_they_are_longer_and_left_where_they
     kernels = torch.randn(1, 5, 3, 2, 2)
     optim.limit_norms(kernels, 0.5)
     torch.testing.assert_close(kernels.flatten(2).norm(dim=2), torch.full((1, 5), 0.5))
+
+
+# ---- turns
+
+
+def two_turns(every: int = 1) -> tuple[optim.Alternating, nn.Parameter, nn.Parameter, list[str]]:
+    """(optimizer, its two parameters, whose turn it was at each call of the closure)."""
+    a, b, turns = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3)), []
+    both = optim.Alternating(
+        {"a": torch.optim.SGD([a], lr=0.1), "b": torch.optim.Adam([b], lr=0.01)}, every={"b": every}
+    )
+    return both, a, b, turns
+
+
+def take_step(both: optim.Alternating, losses: dict[str, nn.Parameter], turns: list[str]) -> None:
+    def closure() -> torch.Tensor:
+        turns.append(both.turn)
+        both.zero_grad()
+        loss = losses[both.turn].square().sum()
+        loss.backward()
+        return loss
+
+    both.step(closure)
+
+
+def test_optimizers_take_turns_and_each_sees_what_the_one_before_has_done():
+    both, a, b, turns = two_turns(every=2)
+    for _ in range(4):
+        take_step(both, {"a": a, "b": b}, turns)
+    assert turns == ["a", "a", "b", "a", "a", "b"]
+    assert torch.allclose(a, torch.full((2,), 0.8**4))
+    assert both.turns["b"].state[b]["step"] == 2
+
+
+def test_a_schedule_moves_the_rates_of_all_turns_also_after_a_load():
+    both, a, b, turns = two_turns()
+    take_step(both, {"a": a, "b": b}, turns)
+    both.load_state_dict(both.state_dict())
+    schedule = torch.optim.lr_scheduler.LambdaLR(both, lambda step: 0.5**step)
+    take_step(both, {"a": a, "b": b}, turns)
+    schedule.step()
+    assert [optimizer.param_groups[0]["lr"] for optimizer in both.turns.values()] == [0.05, 0.005]
+
+
+def test_turns_go_on_where_they_were_saved():
+    one, a, b, turns = two_turns(every=3)
+    other, c, d, _ = two_turns(every=3)
+    for _ in range(4):
+        take_step(one, {"a": a, "b": b}, turns)
+    other.load_state_dict(deepcopy(one.state_dict()))
+    with torch.no_grad():
+        c.copy_(a)
+        d.copy_(b)
+    for both, x, y in ((one, a, b), (other, c, d)):
+        for _ in range(2):
+            take_step(both, {"a": x, "b": y}, turns)
+    assert torch.equal(a, c)
+    assert torch.equal(b, d)
+    assert other.iterations == 6

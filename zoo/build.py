@@ -177,6 +177,7 @@ def scratch_note(task: Any) -> str:
 
 def build_data(cfg: DictConfig) -> Any:
     """The data module, read, with its facts checked against the yaml or filled into the configuration."""
+    drop_wishes(cfg)
     settings = [str(key) for key in cfg.data.keys() if key not in FACTS]  # noqa: SIM118 - a missing value counts too
     missing = [f"data.{key}" for key in settings if OmegaConf.is_missing(cfg.data, key)]
     if missing:
@@ -197,6 +198,18 @@ def build_data(cfg: DictConfig) -> Any:
                 raise UserError(f"data.{key}={declared} does not agree with the data, which has {found[key]}.")
     data.augment = build_augment(cfg, data)
     return data
+
+
+def drop_wishes(cfg: DictConfig) -> None:
+    """Takes away what a model's yaml asks of data that has no such setting, such as pixels in [0, 1] of a table."""
+    path = CONFIGS / "model" / f"{choice(cfg, 'model')}.yaml"
+    model: Any = OmegaConf.load(path) if path.is_file() else {}
+    wishes = model.get("data") or {}
+    accepted = inspect.signature(get_object(cfg.data._target_)).parameters if wishes else {}
+    with open_dict(cfg):
+        for key in wishes:
+            if key not in accepted and key not in FACTS:
+                del cfg.data[key]
 
 
 def build_augment(cfg: DictConfig, data: Any) -> Any:

@@ -166,7 +166,9 @@ def why_not(trainer: Trainer) -> str | None:
         "a strategy of its own": type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy),
         "a profiler": not isinstance(trainer.profiler, PassThroughProfiler),
         "anomaly detection": torch.is_anomaly_enabled(),
-        "an optimizer that needs a closure": any(isinstance(o, torch.optim.LBFGS) for o in trainer.optimizers),
+        "an optimizer that needs a closure": any(
+            isinstance(o, torch.optim.LBFGS) or getattr(o, "needs_closure", False) for o in trainer.optimizers
+        ),
         "a training_step that logs": not getattr(module, "lean", False),
     }
     checks |= {f"{type(module).__name__}.{name}": overrides(module, name, LightningModule) for name in REPLACED}

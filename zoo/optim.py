@@ -6,7 +6,7 @@ A schedule is a function (optimizer, total_iterations, iterations_per_epoch) -> 
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -170,6 +170,68 @@ def check_sparse(optimizer: Optimizer) -> None:
         f"model.sparse_embedding=true gives gradients of some rows, and {name} needs whole ones; use "
         "optimizer=sparse_adam, or adagrad or sgd as they are by default."
     )
+
+
+class Alternating(Optimizer):
+    """Several optimizers that take turns within one iteration, each with a gradient of its own.
+
+    A step calls the closure once for each of them, as a line search does; `turn` says whose loss is wanted. To whoever
+    counts, schedules, saves or clips it is one optimizer that makes one update a batch.
+
+    Args:
+        turns: {name: optimizer}, in the order of their turns; no parameter belongs to two of them.
+        every: {name: n}, those that move in every n-th iteration alone.
+
+    Attributes:
+        turn: whose turn it is.
+        iterations: steps so far; saved with the state.
+    """
+
+    needs_closure = True
+
+    def __init__(self, turns: Mapping[str, Optimizer], every: Mapping[str, int] | None = None) -> None:
+        self.turns, self.every = dict(turns), dict(every or {})
+        self.turn, self.iterations = next(iter(self.turns)), 0
+        super().__init__(self.param_groups, {})
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Those of all turns, shared with them: a schedule moves every rate."""
+        return [group for optimizer in self.turns.values() for group in optimizer.param_groups]
+
+    @param_groups.setter
+    def param_groups(self, groups: Any) -> None:
+        """Nothing: they belong to the optimizers."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Nothing: they belong to the optimizers."""
+
+    def step(self, closure: Any = None) -> Any:
+        """One turn of each; the loss of the last one that moved."""
+        self.iterations += 1
+        loss = None
+        for name, optimizer in self.turns.items():
+            if self.iterations % self.every.get(name, 1) == 0:
+                self.turn = name
+                with torch.enable_grad():
+                    loss = closure()
+                optimizer.step()
+        self.turn = next(iter(self.turns))
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for optimizer in self.turns.values():
+            optimizer.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        turns = {name: optimizer.state_dict() for name, optimizer in self.turns.items()}
+        return {"turns": turns, "iterations": self.iterations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises KeyError for the state of another kind of optimizer."""
+        for name, optimizer in self.turns.items():
+            optimizer.load_state_dict(state_dict["turns"][name])
+        self.iterations = state_dict["iterations"]
 
 
 def build_optimizer(optimizer: Callable[..., Optimizer], model: nn.Module) -> Optimizer:

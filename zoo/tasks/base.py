@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from zoo.errors import UserError
+from zoo.noise import Noise
 from zoo.optim import build_optimizer
 
 
@@ -101,6 +102,7 @@ class Task(LightningModule):
         self.num_samples_everywhere, self.num_items_everywhere = 0, 0  # the same over all processes
         self.items_since_update = 0  # over all processes, where several batches make an update
         self.counted = True  # whether the newest training batch is in the means
+        self.batch_at_hand: tuple[str, int] = ("train", 0)  # its stage and number
         self.carried: Any = None  # tensors that one training batch leaves to the next, such as a recurrent state
         self.wishes: Sequence[float] = ()  # of callbacks: summed over the processes within the step
         self.add_up: Callable[[Tensor], object] = add_up  # replaces a tensor by its sum over the processes
@@ -163,7 +165,17 @@ class Task(LightningModule):
         self.carried = None
         self.start("val")  # what was seen after an older epoch is not shown as this one's
 
+    def noise(self, seed: int) -> Noise:
+        """What is drawn in training, by this process."""
+        return Noise(seed, rank=self.trainer.global_rank, world_size=self.trainer.world_size)
+
+    def place(self) -> tuple[int | str, int]:
+        """Where the batch at hand lies: epoch and number in training, else stage and number."""
+        stage, number = self.batch_at_hand
+        return (self.current_epoch if stage == "train" else stage), number
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.batch_at_hand = ("train", batch_idx)
         losses = self.losses(batch)
         loss = losses["loss"]
         self.latest, self.counted = {name: value.detach() for name, value in losses.items()}, False
@@ -246,6 +258,7 @@ class Task(LightningModule):
         self.start("val")
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.batch_at_hand = ("val", batch_idx)
         if len(batch.inputs[0]):  # of a small part, some processes may get nothing
             self.evaluate("val", batch)
 
@@ -256,6 +269,7 @@ class Task(LightningModule):
         self.start("test")
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.batch_at_hand = ("test", batch_idx)
         if len(batch.inputs[0]):  # of a small part, some processes may get nothing
             self.evaluate("test", batch)
 
