@@ -97,9 +97,12 @@ class Run:
         from zoo.callbacks.curves import Curves, iterations_done
 
         curves = next((c for c in self.trainer.callbacks if isinstance(c, Curves)), None)
+        facts = self.data.prepare().facts
         progress = self.trainer.fit_loop.epoch_progress.current
         return (
             self.results
+            # What can be had without learning stands beside what was learnt.
+            | {f"baseline/{k.removeprefix('baseline_')}": v for k, v in facts.items() if k.startswith("baseline_")}
             | {
                 "epoch": progress.processed,
                 "best_epoch": self.checkpoint.best_epoch if self.checkpoint else None,

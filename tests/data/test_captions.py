@@ -123,6 +123,15 @@ def test_the_baseline_says_the_same_of_every_image():
     assert f"'{frequent}' is right in {share:.1%} of the test part" in loaded.notes[1]
 
 
+def test_blind_pictures_are_all_alike_and_their_sentences_stay():
+    seeing, blind = Captions(**SMALL), Captions(blind=True, **SMALL)
+    assert blind.prepare() and seeing.prepare()
+    assert blind.references("test") == seeing.references("test")
+    images = blind.part("test")[torch.arange(20)].src
+    assert torch.equal(images, images[:1].expand_as(images))
+    assert not torch.equal(seeing.part("test")[torch.arange(20)].src, images)
+
+
 def test_a_checkpoint_alone_prepares_a_picture_as_training_did(tmp_path):
     data, file = Captions(**SMALL), io.BytesIO()
     torch.save(data.prepare().preprocessing, file)

@@ -168,6 +168,7 @@ class Captions(DataModule):
         num_train, num_val, num_test: images of each part. Each part has random numbers of its own, so that none
             depends on the size of another.
         noise: its standard deviation, in grey levels of 255.
+        blind: every image is blank, so that a model has its language alone: what it says then, it says without looking.
         batch_size, eval_batch_size, seed, fraction, overfit: see `DataModule`.
     """
 
@@ -180,6 +181,7 @@ class Captions(DataModule):
         num_val: int = 1000,
         num_test: int = 1000,
         noise: float = 8.0,
+        blind: bool = False,
         batch_size: int | str = 64,
         eval_batch_size: int = 256,
         seed: int = 0,
@@ -194,7 +196,7 @@ class Captions(DataModule):
             check_size(f"num_{part}", size, 1)
         if not 0 <= noise <= 100:
             raise UserError(f"data.noise={noise} must be a number from 0 to 100.")
-        self.noise = noise
+        self.noise, self.blind = noise, blind
         self.texts: dict[str, list[str]] = {}
 
     @property
@@ -210,7 +212,8 @@ class Captions(DataModule):
         """The images of a part, and their sentences."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + PARTS.index(part))
         scenes = draw_scenes(self.sizes[part], generator)
-        return paint(scenes, generator, noise=self.noise), sentences(scenes)
+        images = paint(scenes, generator, noise=self.noise)
+        return (images.fill_(BACKGROUND) if self.blind else images), sentences(scenes)
 
     def load(self) -> Loaded:
         made = {part: self.made(part) for part in PARTS}
