@@ -30,8 +30,11 @@ MAY_IMPORT = {
     "explain": (set(), {"torch"}),
     "text": (set(), {"tokenizers"}),
     "beam": (set(), {"torch"}),
-    "decoding": ({"beam"}, {"torch"}),
+    "onednn": (set(), {"torch"}),
+    "states": (set(), {"torch"}),
+    "decoding": ({"beam", "onednn", "states"}, {"torch"}),
     "embeddings": (set(), {"torch"}),
+    "generative_metrics": (set(), {"torch", "scipy"}),
     "metrics": (set(), {"torch", "torchmetrics", "sklearn", "scipy", "sacrebleu"}),
     "models": ({"layers"}, {"torch"}),
     "data": (
@@ -39,7 +42,8 @@ MAY_IMPORT = {
         {"torch", "torchvision", "lightning", "sklearn", "scipy", "PIL", "mnist1d"},
     ),
     "tasks": (
-        {"batches", "losses", "metrics", "noise", "optim", "explain", "pictures", "text", "decoding", "embeddings"},
+        {"batches", "losses", "metrics", "noise", "optim", "explain", "pictures", "text", "decoding", "embeddings"}
+        | {"codes", "generative_metrics", "partition", "probe"},
         {"torch", "lightning", "torchmetrics"},
     ),
     "callbacks": (
@@ -50,8 +54,11 @@ MAY_IMPORT = {
     "signals": (set(), set()),
     "resume": ({"commandline"}, {"hydra", "omegaconf"}),
     "loop": (set(), {"torch", "lightning"}),
+    "partition": (set(), {"torch"}),
     "peers": (set(), {"torch"}),
+    "probe": (set(), {"torch", "sklearn"}),
     "neighbours": ({"peers"}, {"torch"}),
+    "codes": (set(), {"torch", "sklearn"}),
     "launch": ({"peers", "signals"}, {"torch"}),
     "report": (set(), set()),
     "receptive_field": ({"layers"}, {"torch"}),
@@ -82,12 +89,16 @@ MAY_IMPORT = {
     "trace": ({"build", "run"}, {"lightning"}),
     "instantiate": (set(), {"hydra", "omegaconf"}),
     "trainer": ({"callbacks", "instantiate", "loop", "peers"}, {"lightning"}),
-    "generate": ({"checkpoint", "decoding", "text"}, {"torch"}),
-    "translate": ({"checkpoint", "data", "decoding", "pictures", "text"}, {"torch"}),
+    "purpose": (set(), set()),
+    "samples": ({"checkpoint", "pictures"}, {"torch", "PIL"}),
+    "generate": ({"checkpoint", "decoding", "purpose", "text"}, {"torch"}),
+    "translate": ({"checkpoint", "data", "decoding", "pictures", "purpose", "text"}, {"torch"}),
+    "talk": ({"checkpoint", "generate", "purpose", "translate"}, set()),
     "evaluate": (
         {"batches", "build", "checkpoint", "data", "instantiate", "settings", "trainer"},
         {"torch", "lightning"},
     ),
+    "judge": ({"checkpoint", "data", "evaluate", "generative_metrics"}, {"torch"}),
     "predict": ({"checkpoint", "data", "batches", "losses"}, {"torch", "PIL"}),
     "reasons": ({"predict", "explain", "pictures", "data"}, {"torch"}),
     "lr_finder": (

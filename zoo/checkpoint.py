@@ -383,13 +383,14 @@ def adapt_channels(weight: Tensor, shape: torch.Size) -> Tensor | None:
 def load_pretrained(model: nn.Module, source: str | Path) -> LoadReport:
     """Puts the weights of `source` into `model` as far as they fit, and says what became of each tensor.
 
-    A class may say under which other names its layers are published: `also_known_as = {"linear.": "fc."}`.
+    A class may know other names of its layers, `also_known_as = {"linear.": "fc."}`, or a `published` layout.
 
     Raises:
         UserError: fewer than half of the model's tensors are in the file under the same name.
     """
     path = find(source)
-    weights = renamed(model_weights(read(path)), getattr(model, "also_known_as", {}))
+    weights = getattr(model, "published", dict)(model_weights(read(path)))  # as the model has them
+    weights = renamed(weights, getattr(model, "also_known_as", {}))
     report, state = LoadReport(str(path)), model.state_dict()
     for name, own in state.items():
         other = weights.pop(name, None)

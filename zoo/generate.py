@@ -11,6 +11,7 @@ Axes: B texts, T tokens of the prompt, N tokens to be written, V vocabulary
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from torch import nn
 from zoo.checkpoint import build_model, find, read
 from zoo.decoding import sample, step_of
 from zoo.errors import UserError, listed
+from zoo.purpose import WRITING, misplaced, purpose
 from zoo.text import PAD, UNKNOWN, Tokenizer
 from zoo.text import load as load_tokenizer
 
@@ -142,18 +144,22 @@ def load(source: str | Path, allow: Sequence[str] = ()) -> Writer:
         UserError: no checkpoint, one that was refused, or one of a model that does not go on with text.
     """
     path = find(source)
-    checkpoint = read(path)
-    config, preprocessing = checkpoint.get("config"), checkpoint.get("preprocessing")
-    config = config if isinstance(config, dict) else {}
-    saved = preprocessing.get("tokenizer") if isinstance(preprocessing, dict) else None
-    task = config.get("task") or {}
-    if not isinstance(saved, dict) or task.get("head") != "next_step":
-        name = str(task.get("_target_") or "no task").rpartition(".")[2]
-        raise UserError(
-            f"{path} was trained by {name}, and goes on with no text; train a language model first, for instance "
-            "python train.py model=lstm data=python_docs."
-        )
-    tokenizer = load_tokenizer(saved)
+    return writer_of(read(path), path, allow)
+
+
+def writer_of(checkpoint: dict[str, Any], path: Path, allow: Sequence[str] = ()) -> Writer:
+    """The language model of a checkpoint that was read from `path`; see `load`."""
+    if purpose(checkpoint) != WRITING or not isinstance(checkpoint["preprocessing"].get("tokenizer"), dict):
+        raise misplaced(path, checkpoint, "goes on with no text", "python train.py model=lstm data=python_docs")
+    tokenizer = load_tokenizer(checkpoint["preprocessing"]["tokenizer"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build_model(checkpoint, path, allow).to(device)
-    return Writer(model, tokenizer, (config.get("data") or {}).get("window"), device)
+    return Writer(model, tokenizer, (checkpoint["config"].get("data") or {}).get("window"), device)
+
+
+def how(chosen: dict[str, Any]) -> str:
+    """What was chosen of `Writer.write`, one line from which the same text can be had again."""
+    keys, samples = ("temperature", "top_k", "top_p", "seed"), chosen.get("samples", 1)
+    if chosen["temperature"] == 0:
+        return f"Always the likeliest token (temperature=0){f', {samples} times the same' if samples > 1 else ''}."
+    return f"Drawn with {' '.join(f'{key}={chosen[key]}' for key in keys if key in chosen)}."

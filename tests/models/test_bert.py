@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from zoo.checkpoint import load_pretrained
 from zoo.errors import UserError
 from zoo.models.bert import BERT, from_transformers
 from zoo.text import WordPieceTokenizer
@@ -62,6 +63,21 @@ def test_it_is_the_bert_of_transformers_forward_and_backward(head, kind, dtype, 
             parameter.grad, gradients[name], rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
         )
         assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(("head", "kind"), [("masked", "BertForMaskedLM"), ("classifier", "BertModel")])
+def test_a_file_of_transformers_is_pretrained_as_it_is(head, kind, tmp_path):
+    other, ours = theirs(kind), bert(head)
+    other.save_pretrained(tmp_path)
+    report = load_pretrained(ours, tmp_path / "model.safetensors")
+    assert report.new == (["output.weight", "output.bias"] if head == "classifier" else [])
+    assert report.skipped == report.adapted == []
+    for name, tensor in from_transformers(other.state_dict()).items():
+        assert torch.equal(ours.state_dict()[name], tensor), name
+    first = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x.clone()
+             for name, x in other.state_dict().items()}  # fmt: skip
+    torch.save(first, tmp_path / "first.bin")
+    assert load_pretrained(bert(head), tmp_path / "first.bin").loaded == report.loaded
 
 
 def test_segments_and_mask_may_be_left_out():
@@ -141,6 +157,9 @@ def test_settings_that_mean_nothing_are_one_line(settings, told):
 def test_a_text_that_is_too_long_and_weights_of_another_network_are_one_line():
     with pytest.raises(UserError, match=r"17 tokens is longer than model\.max_len=16"):
         bert()(torch.ones(1, 17, dtype=torch.long))
+    half = {"encoder.layer.0.attention.self.query.weight": torch.zeros(1)}
+    with pytest.raises(UserError, match=r"self\.key\.weight' of a BERT is missing"):
+        from_transformers(half)
     with pytest.raises(UserError, match=r"'encoder\.block\.weight' is no tensor of a BERT"):
         from_transformers({"encoder.block.weight": torch.zeros(1)})
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from zoo.checkpoint import load_pretrained
 from zoo.decoding import sample, step_of
 from zoo.errors import UserError
 from zoo.models.gpt import GPT
@@ -11,7 +12,7 @@ POSITIONS = ("learned", "rotary")
 
 def gpt(*, seed=0, **options):
     torch.manual_seed(seed)
-    model = GPT(vocab_size=V, **SIZES, **options).double()
+    model = GPT(vocab_size=V, **SIZES | options).double()
     for parameter in model.parameters():  # louder than it starts, so that every part counts
         parameter.data += 0.2 * torch.randn(parameter.shape)
     return model
@@ -64,6 +65,20 @@ def test_a_checkpoint_of_gpt2_loads_with_and_without_its_head_and_masks(gpt2):
     for (name, a), b in zip(whole.named_parameters(), body.parameters(), strict=True):
         assert torch.equal(a, b), name
     assert whole.output.weight is whole.embedding.weight
+
+
+def test_a_file_of_transformers_is_pretrained_as_it_is(gpt2, tmp_path):
+    gpt2.save_pretrained(tmp_path)
+    expected, ours = gpt(seed=3), gpt(seed=4)
+    expected.load_gpt2(gpt2.state_dict())
+    report = load_pretrained(ours, tmp_path / "model.safetensors")
+    assert (report.new, report.skipped, report.adapted) == ([], [], [])
+    for (name, a), b in zip(ours.named_parameters(), expected.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    classifier = {name: x.clone() for name, x in gpt2.state_dict().items()} | {"score.weight": torch.ones(2, 16)}
+    torch.save(classifier, tmp_path / "of_classes.bin")
+    assert load_pretrained(gpt(), tmp_path / "of_classes.bin").skipped == ["score.weight"]
+    assert load_pretrained(gpt(num_layers=2), tmp_path / "model.safetensors").skipped[0].startswith("layers.2.")
 
 
 @pytest.mark.parametrize("positions", POSITIONS)

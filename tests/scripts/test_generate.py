@@ -1,5 +1,8 @@
 """scripts/generate.py: the text is what the checkpoint's model says, and what it cannot read it names."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
 
@@ -193,3 +196,143 @@ def test_bad_input_is_one_line(characters, call_script, argument, said):
 def test_empty_filters_are_none(characters, call_script):
     plain = call_script("generate", f"ckpt={characters}", "length=30")
     assert call_script("generate", f"ckpt={characters}", "length=30", "top_k=", "top_p=").out == plain.out
+
+
+# ---- talk
+
+
+@pytest.fixture
+def talk(call_script, monkeypatch):
+    """talk(run folder, lines, "seed=3") -> what a talk has given: (status, out, err)."""
+
+    def call(folder, lines, *arguments, script="generate"):
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        return call_script(script, f"ckpt={folder}", "interactive=true", *arguments)
+
+    return call
+
+
+SAID = ["3 may 1979", "", "the 1st of june, 2001", "3 may 1979"]
+
+
+def test_a_model_of_pairs_answers_each_line_as_translate_does(dates, talk):
+    ran, other = talk(dates, SAID), talk(dates, SAID, script="translate")
+    assert (ran.status, ran.out) == (0, other.out)
+    assert [bool(line) for line in ran.out.splitlines()] == [True, False, True, True]
+    assert ran.err.splitlines() == ["Seq2Seq, from date to ISO date, which it writes in 11 characters."]
+
+
+def test_an_answer_that_is_drawn_is_that_of_its_seed_and_at_temperature_0_the_likeliest(dates, talk):
+    cold = talk(dates, SAID, "temperature=0")
+    assert cold.out == talk(dates, SAID, "beams=1", script="translate").out
+    hot = talk(dates, SAID, "temperature=3", "seed=5", "top_k=8").out.splitlines()
+    assert hot[0] != hot[3]  # the same text, a later seed
+    assert talk(dates, SAID[3:], "temperature=3", "seed=8", "top_k=8").out.splitlines() == hot[3:]
+    assert talk(dates, SAID, "temperature=3", "seed=5", "top_k=1").out == cold.out
+    ran = talk(dates, SAID[:1], "seed=2", "top_k=")
+    assert ran.err.splitlines()[1:] == ["Drawn with temperature=0.8 seed=2, each line with the next seed."]
+
+
+def test_a_language_model_goes_on_with_each_line(characters, call_script, talk):
+    lines, options = ["The import ", "", "a →"], ("length=15", "samples=2", "top_p=0.9")
+    ran = talk(characters, lines, *options, "seed=3")
+    expected = []
+    for number, line in enumerate(lines):
+        alone = call_script("generate", f"ckpt={characters}", f"prompt={line}", *options, f"seed={3 + number}")
+        expected += [text for text in alone.out.split("\n") if not text.startswith("--- ")][:-1]
+    assert (ran.status, ran.out.split("\n")[:-1]) == (0, expected)
+    said = ran.err.splitlines()
+    assert said[1] == "Drawn with temperature=0.8 top_p=0.9 seed=3, each line with the next seed."
+    assert "prompt is empty" in said[2]
+    assert "'→'" in said[3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            [],
+            'python scripts/translate.py ckpt={ckpt} input="..." or python scripts/generate.py ckpt={ckpt} interactive',
+        ),
+        (["prompt=a"], "interactive=true"),
+        (["interactive=true", "prompt=a"], "leave one out"),
+        (["interactive=yes"], "interactive=yes must be true or false"),
+        (["interactive=true", "length=5"], "length= is for language models"),
+        (["interactive=true", "samples=2"], "samples= is for language models"),
+        (["interactive=true", "special=true"], "special= is for language models"),
+        (["interactive=true", "temperature=-1"], "temperature=-1 must be 0 or more"),
+    ],
+)
+def test_what_a_model_of_pairs_has_no_use_for_is_one_line(dates, call_script, arguments, said):
+    ran = call_script("generate", f"ckpt={dates}", *arguments)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert said.format(ckpt=dates / "checkpoints" / "best.ckpt") in ran.err
+
+
+@pytest.mark.parametrize("arguments", [["input=a"], ["interactive=true"]])
+def test_a_language_model_is_told_that_it_is_for_generate(characters, call_script, arguments):
+    ran = call_script("translate", f"ckpt={characters}", *arguments)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert f'python scripts/generate.py ckpt={characters}/checkpoints/best.ckpt prompt="..."' in ran.err
+
+
+# ---- images and rows
+
+
+@pytest.fixture(scope="session")
+def digits_of_class(tmp_path_factory):
+    """A small conditional VAE that has seen a few digits."""
+    folder = tmp_path_factory.mktemp("cvae") / "run"
+    sizes = ("model.hidden_features=[8]", "model.latent_size=2", "trainer.max_epochs=1", "trainer.num_threads=1")
+    assert run(configure("model=cvae", *sizes, "logger=none", run_dir=folder)) == 0
+    return folder
+
+
+def test_a_generator_makes_the_same_images_again_in_files(digits_of_class, call_script, tmp_path):
+    for name in ("a.npz", "b.npz", "c.png"):
+        ran = call_script("generate", f"ckpt={digits_of_class}", "n=5", "label=3", "seed=7", f"out={tmp_path / name}")
+        assert (ran.status, ran.out) == (0, "")
+        assert "5 samples of shape (1, 8, 8), seed=7" in ran.err
+    first, again = (np.load(tmp_path / name)["samples"] for name in ("a.npz", "b.npz"))
+    assert np.array_equal(first, again)
+    assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_walk_and_a_sum_of_samples_have_a_row_each(digits_of_class, call_script, tmp_path):
+    for options, number in ((["walk=4", "n=3"], 12), (["arithmetic=[1,2]-[3]"], 3)):
+        out = tmp_path / "x.npz"
+        assert call_script("generate", f"ckpt={digits_of_class}", *options, f"out={out}").status == 0
+        assert np.load(out)["samples"].shape == (number, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["prompt=a"], "prompt= is for text"),
+        (["interactive=true"], "interactive= is for text"),
+        (["n=0"], "n=0 must be a whole number from 1 on"),
+        (["walk=1"], "walk=1 must be a whole number from 2 on"),
+        (["n=1000000"], "at most 100,000"),
+        (["label=10"], "none of the 10 classes"),
+        (["walk=2", "arithmetic=[1]"], "leave one out"),
+        (["arithmetic=1+2"], "must be numbers of draws in brackets"),
+        (["out=none/x.png"], "cannot be written"),
+    ],
+)
+def test_what_a_generator_has_no_use_for_is_one_line(
+    digits_of_class, call_script, tmp_path, monkeypatch, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    ran = call_script("generate", f"ckpt={digits_of_class}", *arguments)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert said in ran.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_language_model_makes_no_images_and_a_generator_translates_nothing(characters, digits_of_class, call_script):
+    ran = call_script("generate", f"ckpt={characters}", "n=3")
+    assert ran.status == 2
+    assert "n= is for models that make images or rows" in ran.err
+    ran = call_script("translate", f"ckpt={digits_of_class}", "input=a")
+    assert ran.status == 2
+    assert "out=samples.png" in ran.err

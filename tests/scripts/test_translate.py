@@ -5,29 +5,18 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from zoo import translate
 from zoo.checkpoint import load_model, read
+from zoo.data.captions import CaptionPreprocessing, Captions
 from zoo.data.made_pairs import Dates
 from zoo.data.pair_preprocessing import PairPreprocessing
 from zoo.metrics import bleu, exact_match
-from zoo.run import configure, run
+from zoo.models.captioner import Captioner
 from zoo.translate import load
 
-SIZES = ("model.hidden_size=24", "model.embedding_dim=12", "data.num_train=1500", "data.num_val=20", "data.num_test=60")
-LIMITS = ("trainer.max_epochs=3", "optimizer.lr=0.01", "trainer.num_threads=1", "logger=none", "task.beams=3")
 TEXTS = ["3 may 1979", "the 1st of june, 2001", "wed 5 jan 2011", "5.7.2001", "12/24/99", "1999/12/31", "june 7, 1964"]
-
-
-def train(folder, *overrides):
-    assert run(configure("model=seq2seq", "data=dates", *SIZES, *LIMITS, *overrides, run_dir=folder)) == 0
-    return folder
-
-
-@pytest.fixture(scope="session")
-def dates(tmp_path_factory):
-    """The folder of a small network with attention that has seen a few dates."""
-    return train(tmp_path_factory.mktemp("dates") / "run")
 
 
 def by_hand(folder, text):
@@ -85,10 +74,28 @@ def test_as_a_new_user_types_it(dates, type_script, tmp_path):
 
 
 def test_an_empty_line_has_an_empty_answer_and_is_named(dates, call_script, tmp_path):
-    (tmp_path / "in.txt").write_text(f"{TEXTS[0]}\n\n{TEXTS[1]}\n")
+    (tmp_path / "in.txt").write_text(f"{TEXTS[0]}\n\n{TEXTS[1]} \u2028 june\n")  # what begins no line in a file
     ran = call_script("translate", f"ckpt={dates}", f"input={tmp_path / 'in.txt'}")
     assert [bool(line) for line in ran.out.splitlines()] == [True, False, True]
     assert "Empty, and answered with nothing: line 2." in ran.err
+
+
+def test_what_is_longer_than_the_model_takes_is_cut_and_its_lines_are_named(dates, call_script, tmp_path, monkeypatch):
+    texts = [TEXTS[0], "1" * 40, TEXTS[1], "2" * 30]
+    (tmp_path / "in.txt").write_text("\n".join(texts))
+    monkeypatch.setattr("zoo.models.seq2seq.Seq2Seq.max_len", 30)  # as learned positions have it
+    ran = call_script("translate", f"ckpt={dates}", f"input={tmp_path / 'in.txt'}", "beams=1")
+    assert ran.status == 0
+    assert "2 of 4 sources are longer than 29 characters and are cut\nCut: lines 2, 4.\n" in ran.err
+    assert ran.out.splitlines()[3] == by_hand(dates, "2" * 29)
+
+
+def test_what_looks_like_a_file_of_another_kind_is_no_text(dates, call_script, tmp_path):
+    for value, kind in ((tmp_path, "a folder"), (tmp_path / "photo.png", "an image")):
+        ran = call_script("translate", f"ckpt={dates}", f"input={value}")
+        assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+        assert f"is {kind}, and this model was trained on texts" in ran.err
+    assert call_script("translate", f"ckpt={dates}", "input=~nobody, " + 300 * "3").status == 0
 
 
 @pytest.mark.parametrize("at_a_terminal", [False, True])
@@ -114,6 +121,7 @@ def test_a_checkpoint_of_another_task_is_one_line(csv_classification_run, call_s
     ran = call_script("translate", f"ckpt={csv_classification_run}", "input=a")
     assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert "was trained by Classification" in ran.err
+    assert "python scripts/predict.py ckpt=" in ran.err
     assert "model=seq2seq data=dates" in ran.err
 
 
@@ -126,9 +134,9 @@ def test_a_vocabulary_that_is_not_the_models_is_one_line(dates, call_script, tmp
     assert "has 16 tokens, and its model tgt_vocab_size=15" in ran.err
 
 
-def test_a_model_without_attention_has_nothing_to_draw(call_script, tmp_path):
+def test_a_model_without_attention_has_nothing_to_draw(call_script, train_dates, tmp_path):
     small = ("model.attention=none", "model.bidirectional=false", "trainer.max_epochs=1", "data.num_train=64")
-    folder = train(tmp_path / "run", *small, "data.num_test=2", "data.num_val=2")
+    folder = train_dates(tmp_path / "run", *small, "data.num_test=2", "data.num_val=2")
     ran = call_script("translate", f"ckpt={folder}", "input=3 may 1979", "alignment=true")
     assert (ran.status, ran.err.splitlines()[-1].startswith("Error: This Seq2Seq has no attention")) == (2, True)
 
@@ -152,6 +160,7 @@ def test_a_model_without_attention_has_nothing_to_draw(call_script, tmp_path):
         (["input=not/there.txt"], "There is no file not/there.txt"),
         (["input=\udcff"], "no text in the encoding"),
         (["inptu=a"], "did you mean 'input'?"),
+        (["input=a", "alignment=not/there/a.png"], "not/there is no folder that can be written to"),
     ],
 )
 def test_bad_input_is_one_line(dates, call_script, arguments, said):
@@ -168,3 +177,116 @@ def test_a_file_that_holds_no_text_is_one_line(dates, call_script, tmp_path, con
     ran = call_script("translate", f"ckpt={dates}", f"input={tmp_path / 'in.txt'}")
     assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert said in ran.err
+
+
+# ---- captions of images
+
+
+@pytest.fixture(scope="session")
+def captioner(tmp_path_factory):
+    """The checkpoint of a captioner whose weights were drawn so large that it says other things of other images."""
+    data = Captions(num_train=50, num_val=2, num_test=2)
+    found = data.prepare()
+    settings = {"image_shape": [3, 32, 32], "tgt_vocab_size": found.facts["tgt_vocab_size"], "channels": [8, 8]}
+    settings |= {"hidden_size": 16, "embedding_dim": 8}
+    torch.manual_seed(0)
+    model = Captioner(**settings)
+    for parameter in model.parameters():
+        parameter.data *= 3
+    task = {"_target_": "zoo.tasks.translation.Translation", "head": "sequence", "beams": 1, "max_steps": 12}
+    saved = {"state_dict": {f"model.{name}": value for name, value in model.state_dict().items()}}
+    saved["config"] = {"model": {"_target_": "zoo.models.captioner.Captioner"} | settings, "task": task}
+    path = tmp_path_factory.mktemp("captioner") / "best.ckpt"
+    torch.save(saved | {"preprocessing": found.preprocessing}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Five images of shapes, one of them larger, one without colours, and one that is broken."""
+    folder = tmp_path_factory.mktemp("photos")
+    images, _ = Captions(num_train=1, num_val=1, num_test=5).made("test")
+    shown = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+    shown[1], shown[2] = shown[1].resize((100, 60)), shown[2].convert("L")
+    for number, image in enumerate(shown):
+        image.save(folder / f"{number}.png")
+    (folder / "a broken one.jpg").write_bytes(b"no image")
+    return folder
+
+
+def caption_by_hand(checkpoint, path):
+    """The likeliest words, with all of them read anew at each step."""
+    model, prepare = load_model(checkpoint), CaptionPreprocessing.from_dict(read(checkpoint)["preprocessing"])
+    numbers = [2]
+    with torch.no_grad():
+        while len(numbers) < 13 and numbers[-1] != 3:
+            logits = model(prepare.image(prepare.image.open(path)[None]), None, torch.tensor([numbers]))[0, -1]
+            logits[:3] = -torch.inf
+            numbers.append(int(logits.argmax()))
+    return prepare.tgt_tokenizer.decode(number for number in numbers if number > 3)
+
+
+def test_captions_of_a_folder_are_what_the_model_writes_of_each_image(captioner, photos, call_script):
+    ran = call_script("translate", f"ckpt={captioner}", f"input={photos}")
+    expected = {photos / f"{i}.png": caption_by_hand(captioner, photos / f"{i}.png") for i in range(5)}
+    assert ran.status == 0
+    assert ran.out.splitlines() == [f"{path}: {text}" for path, text in expected.items()]
+    assert len(set(expected.values())) > 2
+    said = ran.err.splitlines()
+    assert said[0].startswith("Captioner, from an image (3x32x32) to a sentence, which it writes in ")
+    assert said[1].startswith(f"Skipped: {photos / 'a broken one.jpg'} is not an image that can be read")
+    assert said[2] == "1 of 6 could not be read and were skipped."
+    assert said[3:] == [f"Without colours, and the model was trained on some: {photos / '2.png'}."]
+
+
+def test_images_are_answered_the_same_however_they_are_put_together(captioner, photos, monkeypatch):
+    describer = load(captioner)
+    files = [str(photos / f"{i}.png") for i in (3, 0, 4, 3)]
+    together = [answer.text for answer in describer.answers(files)]
+    monkeypatch.setattr(translate, "BATCH", 1)
+    assert [answer.text for answer in describer.answers(files, beams=1)] == together
+
+
+def test_the_words_of_a_caption_are_drawn_over_their_image(captioner, photos, call_script, tmp_path, monkeypatch):
+    drawn, draw = [], translate.over_image
+    monkeypatch.setattr(translate, "over_image", lambda *given: drawn.append(given) or draw(*given))
+    path, name = photos / "1.png", tmp_path / "seen.png"
+    ran = call_script("translate", f"ckpt={captioner}", f"input={path}", f"alignment={name}")
+    assert ran.out == f"{path}: {caption_by_hand(captioner, path)}\n"
+    assert (ran.status, ran.err.splitlines()[1:]) == (0, [f"Written: {name}"])
+    assert name.read_bytes().startswith(b"\x89PNG")
+    ((image, weights, words, title),) = drawn
+    prepare = CaptionPreprocessing.from_dict(read(captioner)["preprocessing"]).image
+    assert torch.equal(image, prepare(prepare.open(path)[None])[0])
+    assert ([word for word in words if word != "<eos>"], title) == (ran.out.split(": ")[1].split(), "1.png")
+    assert weights.shape == (len(words), 16 * 16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["input={photos}/a broken one.jpg"], "a broken one.jpg is not an image that can be read"),
+        (["input={photos}/none.png"], "There is no image at"),
+        (["input=a red circle"], "There is no image at a red circle; this model says what an image shows"),
+        (["input={tmp}"], "There is no image in"),
+        (["input={tmp}/in.txt"], "is no image, and this model was trained on images"),
+        (["interactive=true"], "has no answer to a text"),
+    ],
+)
+def test_what_is_no_image_is_one_line(captioner, photos, call_script, tmp_path, arguments, said):
+    if "in.txt" in arguments[0]:
+        (tmp_path / "in.txt").write_text("a")
+    given = [argument.format(photos=photos, tmp=tmp_path) for argument in arguments]
+    ran = call_script("translate", f"ckpt={captioner}", *given)
+    assert (ran.status, ran.out, said in ran.err) == (2, "", True)
+    assert [line.startswith("Error: ") for line in ran.err.splitlines()][-1:] == [True]
+    assert len(ran.err.splitlines()) == 1 + ("broken" in arguments[0])  # the model was named first
+
+
+def test_images_of_other_channels_than_the_models_are_one_line(captioner, photos, call_script, tmp_path):
+    checkpoint = torch.load(captioner, weights_only=True)
+    checkpoint["preprocessing"]["image"]["channels"] = 1
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    ran = call_script("translate", f"ckpt={tmp_path / 'other.ckpt'}", f"input={photos / '0.png'}")
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "are [1, 32, 32] (channels, height, width), and its model has image_shape=[3, 32, 32]" in ran.err

@@ -63,12 +63,15 @@ def from_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: a tensor is none of a BERT.
     """
-    weights = {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
+    weights = {plain(name): tensor for name, tensor in weights.items()}
     found: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         query = QUERY.fullmatch(name)
         if query:
-            parts = [weights[name.replace(".query.", f".{part}.")] for part in ("query", "key", "value")]
+            names = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
+            if missing := [other for other in names if other not in weights]:
+                raise UserError(f"'{missing[0]}' of a BERT is missing beside '{name}'; give whole weights.")
+            parts = [weights[other] for other in names]
             found[f"layers.{query[1]}.self_attn.qkv.{query[2]}"] = torch.cat(parts)
             continue
         pattern = next((pattern for pattern in NAMES if re.match(pattern, name)), None)
@@ -77,6 +80,12 @@ def from_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif not LEFT_OUT.match(name):
             raise UserError(f"'{name}' is no tensor of a BERT; give the state dict of a BertModel of transformers.")
     return found
+
+
+def plain(name: str) -> str:
+    """A tensor's name without that of the whole, and as it is today: the first BERTs had gamma and beta in a norm."""
+    name = name.removeprefix("bert.")
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 class MaskedHead(nn.Module):
@@ -163,6 +172,11 @@ class BERT(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+
+    @staticmethod
+    def published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of `transformers`' layout as a `BERT` has them, and all others as they are: for `pretrained=`."""
+        return from_transformers(weights) if any(map(QUERY.search, weights)) else dict(weights)
 
     @property
     def vectors(self) -> Tensor:

@@ -144,11 +144,17 @@ class GPT(nn.Module):
         """Takes over the weights of a GPT-2 of these sizes, with the names that OpenAI and `transformers` give them."""
         self.load_state_dict(from_gpt2(state_dict))
 
+    @staticmethod
+    def published(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Weights of GPT-2's layout as a `GPT` has them, and all others as they are: for `pretrained=`."""
+        return from_gpt2(weights) if any(".attn.c_attn." in name for name in weights) else dict(weights)
+
 
 def from_gpt2(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """A state dict of GPT-2, renamed for `GPT`.
 
-    GPT-2 keeps a linear map as (inputs, units), torch as (units, inputs). Its causal masks are left out.
+    GPT-2 keeps a linear map as (inputs, units), torch as (units, inputs). Its causal masks are left out, and what is no
+    part of it keeps its name.
     """
     found: dict[str, Any] = {}
     for key, value in state_dict.items():
@@ -159,6 +165,8 @@ def from_gpt2(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
             found["positions.weight"] = value
         elif name.startswith("ln_f."):
             found[name.replace("ln_f.", "norm.")] = value
+        elif not name.startswith("h."):
+            found[key] = value
         else:
             _, number, part = name.split(".", 2)  # h.<number>.<part>
             part, _, kind = part.rpartition(".")  # kind: weight, bias or, of a mask, something else
