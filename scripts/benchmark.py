@@ -7,6 +7,7 @@ loop       our training loop with default logging against a bare PyTorch loop ov
 input      our batches of images against torchvision's data set and a DataLoader
 augment    our augmentation of batches against torchvision's transforms of single images (scripts/benchmark_augment.py)
 sequences  an LSTM over text: our training and writing against bare loops (scripts/benchmark_sequences.py)
+attention  a GPT in training, a Transformer in writing, memory against length (scripts/benchmark_attention.py)
 start      `python train.py` up to its first optimizer step against a bare script with the same data and model
 memory     peak memory of these two
 scale      samples a second of LeNet-5 in two processes with a thread each, against one process with two threads
@@ -32,7 +33,7 @@ from zoo.errors import UserError, suggest
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = {
-    "only": "one of loop, input, augment, formats, sequences, start, memory, scale, join, keep (all)",
+    "only": "one of loop, input, augment, formats, sequences, attention, start, memory, scale, join, keep (all)",
     "rounds": "how often the sides take turns (5)",
     "steps": "training steps in a round (300)",
     "device": "cpu or gpu (cpu)",
@@ -326,6 +327,13 @@ def sequences(rounds: int, steps: int, device: str) -> dict[str, Any]:
     return benchmark_sequences.sequences(ratios, medians, synchronize, rounds, steps, device)
 
 
+def attention(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Tokens a second of a GPT in training, sentences a second of a Transformer, memory against length."""
+    import benchmark_attention
+
+    return benchmark_attention.attention(ratios, medians, synchronize, child, rounds, steps, device)
+
+
 def child(code: str, epochs: int, *arguments: str) -> dict[str, float]:
     """Runs a script in a process of its own: what it prints as `name number`, of several the greatest.
 
@@ -430,7 +438,8 @@ def kept(name: str, rounds: int) -> dict[str, Any]:
 
 
 MEASURES = {
-    **{"loop": loop, "input": inputs, "augment": augment, "sequences": sequences, "formats": formats},
+    **{"loop": loop, "input": inputs, "augment": augment, "formats": formats},
+    **{"sequences": sequences, "attention": attention},
     **{"start": start, "memory": memory, "scale": scale, "join": join, "keep": keep},
 }
 

@@ -1,15 +1,19 @@
 """Small finished runs that several tests look at; none of them may change a run's folder."""
 
+import copy
 import importlib.util
 import os
 import random
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
 # Tests run side by side, one process a core; more threads than cores would wait for one another. Before torch is there.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +25,50 @@ class Ran(NamedTuple):
     status: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def configurations_are_read_once():
+    """A start reads some forty yaml files, many of them twice; of a thousand starts in one process that is half."""
+    load, seen = OmegaConf.load, {}
+    fixed = (str(ROOT / "configs"), str(Path(hydra.__file__).parent))  # folders that no test writes to
+
+    def load_once(file):
+        path = str(getattr(file, "name", file))
+        if not path.startswith(fixed):
+            return load(file)
+        if path not in seen:
+            seen[path] = load(file)
+        return copy.deepcopy(seen[path])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", load_once)
+        yield
+
+
+@contextmanager
+def drawing_nothing():
+    """Runs within it write curves and texts, and no pictures, which take longer than all else in a short run."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("add_figure", "add_image"):
+            patch.setattr(SummaryWriter, name, lambda *arguments, **options: None)
+        yield
+
+
+@pytest.fixture
+def no_pictures():
+    """For a test whose runs need their curves alone."""
+    with drawing_nothing():
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_pictures_at_all():
+    """For a file of such tests."""
+    with drawing_nothing():
+        yield
 
 
 def load_script(name: str) -> ModuleType:
@@ -62,7 +110,8 @@ def type_script():
 def train(folder, *overrides):
     from zoo.run import configure, run
 
-    assert run(configure(*overrides, "trainer.max_epochs=3", "trainer.num_threads=1", run_dir=folder)) == 0
+    short = ("trainer.max_epochs=3", "trainer.num_threads=1", "logger=none")
+    assert run(configure(*overrides, *short, run_dir=folder)) == 0
     return folder
 
 

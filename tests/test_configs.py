@@ -1,10 +1,11 @@
 """Every choice composes, alone and as the whole run it stands for."""
 
 import re
+from functools import cache
 
 import pytest
 from hydra.utils import get_object
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from zoo.commandline import CONFIGS, options
 from zoo.provenance import targets
@@ -29,9 +30,14 @@ GROUPS = (
 CHOICES = [(group, name) for group in GROUPS for name in options(group) if (group, name) != ("model", "custom")]
 
 
+@cache
+def composed(group: str, name: str) -> DictConfig:
+    return configure(f"{group}={name}", run_dir="unused")
+
+
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=lambda value: value)
-def test_every_choice_composes_and_names_things_that_exist(group, name, tmp_path):
-    cfg = configure(f"{group}={name}", run_dir=tmp_path)
+def test_every_choice_composes_and_names_things_that_exist(group, name):
+    cfg = composed(group, name)
     assert cfg.choices[group] == name
     for target in targets(OmegaConf.to_container(cfg, resolve=False)):
         if target not in ("auto", "null"):
@@ -39,8 +45,8 @@ def test_every_choice_composes_and_names_things_that_exist(group, name, tmp_path
 
 
 @pytest.mark.parametrize("name", [name for name in options("experiment") if "/" not in name])
-def test_a_recipe_has_a_published_number_with_a_source(name, tmp_path):
-    cfg = configure(f"experiment={name}", run_dir=tmp_path)
+def test_a_recipe_has_a_published_number_with_a_source(name):
+    cfg = composed("experiment", name)
     assert {"metric", "value", "source", "note"} <= set(cfg.published)
     text = (CONFIGS / "experiment" / f"{name}.yaml").read_text()
     assert f"python train.py experiment={name}" in text
@@ -48,8 +54,8 @@ def test_a_recipe_has_a_published_number_with_a_source(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in options("experiment") if "/" in name])
-def test_a_recipe_in_a_folder_shows_something_and_says_how_to_see_it(name, tmp_path):
-    cfg = configure(f"experiment={name}", run_dir=tmp_path)
+def test_a_recipe_in_a_folder_shows_something_and_says_how_to_see_it(name):
+    cfg = composed("experiment", name)
     text = (CONFIGS / "experiment" / f"{name}.yaml").read_text()
     assert re.search(rf"python train.py experiment={name}(\s|$)", text)
     check_settings(cfg)

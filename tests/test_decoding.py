@@ -494,6 +494,19 @@ def test_poor_texts_that_end_early_do_not_end_the_search():
         assert found.tokens[0, 0].tolist() == [4] * 6 + [3]
 
 
+def test_a_text_that_is_still_open_comes_after_all_that_have_ended():
+    """Two beams: .85 goes on and .1 ends at once; of the .85 one half ends, and the other is no better: it is over."""
+    going_on = torch.tensor([[0.0, 0.05, 0.0, 0.1, 0.85]]).double().clamp(min=1e-9).log()
+    halves = torch.tensor([[0.0, 0.0, 0.0, 0.5, 0.49]]).double().clamp(min=1e-9).log()
+
+    def step(tokens, state):
+        return torch.where((tokens[:, -1:] == BOS), going_on, halves), state
+
+    found = beam_search(step, torch.tensor([[BOS]]), beams=2, steps=9, eos=EOS)
+    assert [padded(text, 2)[:2] for text in found.tokens[0].tolist()] == [[4, EOS], [EOS, 0]]
+    assert found.scores[0].exp().tolist() == pytest.approx([0.425 / 0.99, 0.1], abs=1e-6)
+
+
 def test_fewer_texts_than_beams_leave_places_empty():
     """Two tokens, one of them eos: of two steps there are three texts."""
     logits = torch.tensor([[-torch.inf, -torch.inf, -torch.inf, 0.0, 0.5]])

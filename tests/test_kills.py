@@ -18,6 +18,11 @@ OF_THE_WEIGHTS = ["weights", "weights_and_loops", "no_rng", "no_sampler", "no_op
 OF_WHAT_IS_SHOWN = ["no_callbacks", "no_process_state", "no_curves"]
 # Where images are no input; small batches, for there are few paragraphs.
 OF_THEIR_OWN = {"textcnn": ("python_topics", 16), "dlinear": ("waves", 32)}
+# What more is asked of a model, so that the run has something to lose.
+ASKED_FOR = {
+    "autoencoder": "task.noise=gaussian model.code_activation=Sigmoid task.sparsity=kl task.contraction=0.01",
+    "conv_autoencoder": "task.noise=salt_and_pepper task.sparsity=l1",
+}
 PAIRS = "data.num_train=600 data.num_val=40 data.num_test=40 data.batch_size=32 model.dropout=0.1"
 OF_THE_ATTENTION_WING = {
     "seq2seq": f"data=dates {PAIRS} model.hidden_size=16 model.embedding_dim=8 task.teacher_forcing=0.5",
@@ -92,7 +97,7 @@ def test_every_part_of_a_run_goes_on_exactly():
 def test_every_model_goes_on_exactly(model):
     """What a model has beside its weights, such as the statistics of batch norm, is in the checkpoint."""
     data, batch_size = OF_THEIR_OWN.get(model, ("digits", 32))
-    short = f"settings=trainer.max_epochs=2 data.fraction=0.3 data.batch_size={batch_size}"
+    short = f"settings=trainer.max_epochs=2 data.fraction=0.3 data.batch_size={batch_size} {ASKED_FOR.get(model, '')}"
     status, figures, said = ended(start(f"model={model}", f"data={data}", "kills=5", "damage=0", short), limit=900)
     assert status == 0, said
     assert (figures["plain"]["runs"], figures["plain"]["equal"]) == (5, 5)

@@ -106,6 +106,25 @@ def test_150_steps_are_those_of_one_process(tmp_path, model):
         ("cnn1d", ""),
         ("alexnet", "model.dropout=0 model.widths=[8,24,48,32,32] model.hidden_features=[64,64]"),
         ("vgg", "model.dropout=0 model.batch_norm=false"),
+        ("conv_autoencoder", "task.noise=salt_and_pepper"),
+        # Activities of the samples of all processes, with noise and the Jacobian of the codes.
+        (
+            "autoencoder",
+            "task.noise=masking task.noise_level=0.3 model.hidden_features=[24] task.contraction=0.01 "
+            "model.code_activation=Sigmoid task.sparsity=kl",
+        ),
+        # Dense, but two that take turns, with noise that each process draws for its rows.
+        (
+            "gan",
+            "model.generator_features=[16] model.discriminator_features=[8] model.dropout=0 model.input_dropout=0 "
+            "task.n_critic=2 task.gradient_penalty=1 task.instance_noise=0.1 task.samples=50 model.num_classes=10",
+        ),
+        (
+            "vae",
+            "model.hidden_features=[16] model.latent_size=4 task.binarize=stochastic task.kl_warmup_epochs=2 "
+            "task.free_bits=0.1 task.eval_samples=20",
+        ),
+        ("cvae", "model.hidden_features=[16] model.latent_size=4 task.bound=iwae task.samples=3"),
     ],
 )
 def test_convolutional_networks_are_trained_alike(tmp_path, model, also):

@@ -28,6 +28,8 @@ from zoo.resume import command, newest_unfinished
 from zoo.run import configure, run, unfinish
 from zoo.signals import LISTENER
 
+pytestmark = pytest.mark.usefixtures("no_pictures_at_all")  # curves are what is compared
+
 ROOT = Path(__file__).parent.parent
 SMALL = ("model.hidden_features=[8]", "model.dropout=0.2", "optimizer.lr=0.01", "trainer.max_epochs=3")
 SMALL += ("trainer.log_every_n_steps=3",)  # 20 iterations an epoch

@@ -62,6 +62,15 @@ def test_metrics_json_has_every_fixed_name(finished):
     assert metrics["world_size"] == 1
 
 
+def test_what_callbacks_and_the_task_have_found_is_among_the_metrics(tmp_path):
+    """As how BLEU was computed, which the task of translation says."""
+    built = build(configure("logger=none", run_dir=tmp_path))
+    for one, name in ((built.trainer.callbacks[0], "callback"), (built.task, "task")):
+        one.findings = lambda name=name: {f"{name}_signature": f"of the {name}"}
+    found = {name: text for name, text in built.metrics("finished").items() if name.endswith("_signature")}
+    assert found == {"callback_signature": "of the callback", "task_signature": "of the task"}
+
+
 def test_a_checkpoint_loads_safely_and_says_what_it_is(finished):
     checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
     promised = {"state_dict", "config", "format_version", "zoo", "classes", "preprocessing", "data_fingerprint"}
@@ -102,11 +111,13 @@ def test_every_chart_is_explained(finished):
         assert known or name.startswith("custom_scalars"), name
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_losses_are_written_when_an_epoch_is_shorter_than_the_interval(tmp_path):
     run(configure("trainer.max_epochs=3", "data.batch_size=500", "trainer.log_every_n_steps=4", run_dir=tmp_path))
     assert [step for step, _ in points(events(tmp_path), "train/loss")] == [4, 8]  # 3 iterations an epoch
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_5000_samples_in_batches_of_100_for_5_epochs_make_250_iterations(tmp_path):
     """The arithmetic of epoch, iteration and batch, read back from the event file."""
     arguments = ["data=xor", "data.num_samples=7142", "data.batch_size=100", "trainer.max_epochs=5"]
@@ -129,6 +140,7 @@ def test_the_gap_is_validation_less_training_loss(finished):
         assert gap == pytest.approx(val[epoch] - train[epoch], abs=1e-6)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_learning_rate_is_the_one_that_was_used(tmp_path):
     arguments = ["optimizer=sgd", "optimizer.lr=0.1", "scheduler=step", "scheduler.step_size=1", "scheduler.gamma=0.5"]
     run(configure(*arguments, "trainer.max_epochs=2", "trainer.log_every_n_steps=1", run_dir=tmp_path))
@@ -137,6 +149,7 @@ def test_the_learning_rate_is_the_one_that_was_used(tmp_path):
     assert rates[21] == rates[40] == pytest.approx(0.05)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_norms_are_those_of_the_step_just_taken(tmp_path):
     arguments = ["optimizer=sgd", "optimizer.lr=0.1", "trainer.max_epochs=1", "trainer.log_every_n_steps=1"]
     run(configure(*arguments, run_dir=tmp_path))
@@ -184,7 +197,7 @@ def test_compile_leaves_checkpoint_keys_plain(tmp_path, monkeypatch):
     # Compiling for real takes half a minute; the wrapping, which is what changes keys, happens before.
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, *a, **k: compiled.append(self))
-    run(configure("compile=true", "debug=fast", run_dir=tmp_path))
+    run(configure("compile=true", "debug=fast", "logger=none", run_dir=tmp_path))
     assert len(compiled) == 1
     assert all("_orig_mod" not in name for name in read(tmp_path)["state_dict"])
 

@@ -70,6 +70,8 @@ def build(cfg: DictConfig) -> Run:
     if config.get("pretrained") and not config.get("resume"):
         notes += load_pretrained(model, config["pretrained"]).lines()
     check_sparse_gradients(config, model)
+    if hasattr(get_object(config["task"]["_target_"]), "check_kind"):  # before the model is asked to take it
+        get_object(config["task"]["_target_"]).check_kind(data.part("train")[torch.tensor([0])])
     check_output(config, model, data)
     task = build_task(config, model, data)
     if hasattr(task, "check"):
@@ -381,9 +383,11 @@ def check_output(config: dict[str, Any], model: nn.Module, data: Any) -> None:
         )
 
 
-def output_shape(config: dict[str, Any], batch: Any) -> tuple[int, ...]:
+def output_shape(config: dict[str, Any], batch: Any) -> tuple[Any, ...]:
     """What a task needs for each sample, by its head: one answer, one at each step, or one for each step ahead."""
-    outputs, head = config["task"]["num_outputs"], config["task"].get("head")
+    outputs, head = config["task"].get("num_outputs"), config["task"].get("head")
+    if head == "reconstruction":
+        return tuple(batch.inputs[0].shape[1:])
     if head in ("next_step", "masked"):
         return batch.inputs[0].shape[1], outputs
     if head == "sequence":

@@ -17,8 +17,8 @@ The network is seen through a step, the same for a recurrent state and for a cac
 It is called with the whole prompt and the first state (None: nothing was read before) at first, then with what was
 chosen, one token for each text. So no token is read twice, and the cost is linear in the length.
 
-A search goes on with some texts and leaves others, so it picks rows of the state. That must be a tensor with B first,
-None, or a tuple of such, nested to any depth; and a step must not write into it, but return what has changed anew.
+A search goes on with some texts and leaves others, so it picks rows of the state, which must be as `zoo.states` says. A
+step must not write into it, but return what has changed anew.
 
 Axes: B texts side by side, A those of them that go on, K beams of each, T tokens that are read in one call, N tokens to
 be written, V vocabulary
@@ -26,8 +26,8 @@ be written, V vocabulary
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,8 @@ from torch import Tensor, nn
 
 from zoo.beam import Beams, Search
 from zoo.errors import UserError
+from zoo.onednn import packed, without_onednn
+from zoo.states import begun, reordered
 
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 COLDEST = 1e-200  # no float32, divided by it, is beyond float64
@@ -79,18 +81,6 @@ def step_of(model: nn.Module, window: int | None = None) -> Step:
     if not carries:
         return step_again
     return step if max_len is None else partial(step_within, most=max_len)
-
-
-@contextmanager
-def without_onednn() -> Iterator[None]:
-    """On a CPU, oneDNN packs an LSTM's weights anew in each call, ten times as long as one step takes without it."""
-    backend: Any = torch.backends.mkldnn
-    before = backend.enabled
-    backend.enabled = False
-    try:
-        yield
-    finally:
-        backend.enabled = before
 
 
 def leave_out(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -209,23 +199,6 @@ def sample(
     return torch.cat(found, 1)  # (B, N)
 
 
-def reordered(state: Any, rows: Tensor, before: Any = None) -> Any:
-    """A state with other rows, or with the same ones in another order.
-
-    Args:
-        state: see above.
-        rows: (A,) int64, which of the B rows come; any of them may come several times, or not at all.
-        before: the state that a step made this one of. A tensor that it has handed on, the same object, is left as it
-            is: right where rows change places only with those that have this part in common with them.
-    """
-    if isinstance(state, Tensor):
-        return state if state is before else state.index_select(0, rows)
-    if isinstance(state, (tuple, list)):
-        old = before if isinstance(before, (tuple, list)) and len(before) == len(state) else [None] * len(state)
-        return tuple(reordered(part, rows, part_before) for part, part_before in zip(state, old, strict=True))
-    return state
-
-
 def limits_of(steps: int | Tensor, first: Tensor) -> Tensor:
     """(B,) int64, the most tokens of each text. Raises UserError where that is none."""
     limits = torch.as_tensor(steps, device=first.device).expand(len(first))
@@ -325,8 +298,8 @@ def beam_search(
             if len(kept) == 0:
                 break
             rows = (kept.unsqueeze(1) * opened + parents[kept]).flatten()  # (A K,) of A J
-            # Beams of one text share what no step has changed, such as the memory of a source.
-            state = reordered(after, rows, state if opened == beams and len(kept) == count else None)
+            # While no text leaves, rows change places with beams of the same text, which share what no step has changed.
+            state = reordered(after, rows, state if opened == beams and len(kept) == count else None, kept)
             logits, after = step(search.written[:, :, -1].reshape(-1, 1), state)  # (A K, V)
     order = torch.cat([rows for rows, _ in finished]).argsort()  # (B,)
     tokens, scores = (torch.cat(parts)[order] for parts in zip(*(found for _, found in finished), strict=True))
@@ -344,6 +317,7 @@ def answers(
     beams: int = 1,
     length_penalty: float = 0.0,
     max_steps: int = 50,
+    steps: Tensor | None = None,
 ) -> list[list[int]]:
     """What a model of sequences writes of each source: its tokens, up to `eos` where it comes to that.
 
@@ -356,15 +330,16 @@ def answers(
         src_mask: (B, S) bool, True where a token is real; None for images.
         bos: what is read before the first token.
         eos, banned, beams, length_penalty: see `beam_search`.
+        steps: (B,) int64, the room of each in place of that.
     """
-    room = (
-        torch.full((len(src),), max_steps, device=src.device) if src_mask is None else 2 * src_mask.sum(1) + 10
-    )  # (B,)
-    room = room.clamp(max=getattr(model, "max_len", None) or int(room.max()))
+    if steps is None:
+        whole = torch.full((len(src),), max_steps, device=src.device)  # (B,)
+        steps = whole if src_mask is None else 2 * src_mask.sum(1) + 10
+    room = steps.clamp(max=getattr(model, "max_len", None) or int(steps.max()))
     first = torch.full((len(src), 1), bos, device=src.device)  # (B, 1)
     options: dict[str, Any] = {"steps": room, "eos": eos, "banned": banned}
-    with torch.no_grad():
-        state = model.start(model.encode(src, src_mask), src_mask)
+    with torch.no_grad(), packed(model):
+        state = begun(model, src, src_mask)
         if beams == 1:
             rows = greedy(model.step, first, state, **options).tolist()
         else:

@@ -28,6 +28,7 @@ SPLIT_SETTINGS = (
     "val_size",
     "fold",
     "folds",
+    "leave_out",
     "fraction",
     "overfit",
 )  # what decides which samples a part has

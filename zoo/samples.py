@@ -120,7 +120,8 @@ def spherical(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
 
 def parsed(formula: str) -> list[tuple[int, list[int]]]:
     """(sign, numbers) of each term. Raises UserError for what is no formula of draws."""
-    found, place = [], 0
+    found: list[tuple[int, list[int]]] = []
+    place = 0
     while match := TERM.match(formula, place):
         numbers = [int(part) for part in match[2].replace(",", " ").split()]
         if not numbers or (found and not match[1]) or not all(1 <= number <= MOST for number in numbers):

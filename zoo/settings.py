@@ -26,6 +26,8 @@ NOTES = ("choices", "overrides", "published")  # top-level keys that are written
 # What may stand besides what kind and range allow.
 EXCEPTIONS: dict[str, Any] = {
     "data.batch_size": "full",
+    "data.max_len": None,
+    "data.max_vocab_size": None,
     "model.padding": "same",
     "trainer.max_epochs": -1,
     "trainer.max_steps": -1,
@@ -90,6 +92,27 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "task.length_penalty": (False, 0, inf),
     "task.max_steps": (True, 1, inf),
     "task.translate_val": (True, 0, inf),
+    "model.latent_size": (True, 1, inf),
+    "task.noise_level": (False, 0, inf),
+    "task.sparsity_weight": (False, 0, inf),
+    "task.target_activity": (False, 0, 1),
+    "task.contraction": (False, 0, inf),
+    "model.gibbs_steps": (True, 1, inf),
+    "model.std": (False, 0, inf),
+    "task.k": (True, 1, inf),
+    "task.chains": (True, 1, inf),
+    "task.epochs_per_layer": (True, 1, inf),
+    "task.ais_runs": (True, 0, inf),
+    "task.ais_steps": (True, 1, inf),
+    "task.samples": (True, 0, inf),
+    "task.eval_samples": (True, 0, inf),
+    "task.beta": (False, 0, inf),
+    "task.kl_warmup_epochs": (False, 0, inf),
+    "task.free_bits": (False, 0, inf),
+    "model.pieces": (True, 1, inf),
+    "model.generator_channels": (True, 1, inf),
+    "model.discriminator_channels": (True, 1, inf),
+    "task.samples": (True, 0, inf),
     "trainer.devices": (True, 1, inf),
     "trainer.max_epochs": (True, 1, inf),
     "trainer.max_steps": (True, 1, inf),
@@ -178,7 +201,7 @@ def check_kind(key: str, value: Any, examples: list[Any]) -> None:
     wanted, shown = kind(kinds[0]), kinds[0]
     if isinstance(kinds[0], list) and not isinstance(value, list):
         shown = [value] if is_like([value], kinds[0]) else shown
-    word = f" or {EXCEPTIONS[key]}" if key in EXCEPTIONS else ""
+    word = f" or {written(EXCEPTIONS[key])}" if key in EXCEPTIONS else ""
     raise UserError(f"{key}={written(value)} must be {wanted}{word}, for instance {key}={written(shown)}")
 
 
@@ -215,7 +238,7 @@ def check_range(key: str, value: Any, whole: bool, least: float, most: float) ->
         real = isinstance(number, (int, float)) and not isinstance(number, bool)
         if not real or not least <= number <= most or (whole and number != int(number)):
             span = f"from {least:g} on" if most == inf else f"from {least:g} to {most:.0f}"
-            word = f", or {EXCEPTIONS[key]}" if key in EXCEPTIONS else ""
+            word = f", or {written(EXCEPTIONS[key])}" if key in EXCEPTIONS else ""
             what = f"{'whole ' if whole else ''}number{'s' if isinstance(value, list) else ''}"
             article = "" if isinstance(value, list) else "a "
             raise UserError(f"{key}={written(value)} must be {article}{what} {span}{word}.")

@@ -4,6 +4,7 @@ from torch import nn
 
 from zoo.build import build
 from zoo.callbacks.kernels import feature_maps, first_kernels
+from zoo.models.captioner import Captioner
 from zoo.models.lenet5 import LeNet5
 from zoo.models.mlp import MLP
 from zoo.run import configure
@@ -73,3 +74,12 @@ def test_maps_without_an_activation_are_those_of_the_convolution():
     maps = feature_maps(model, (image,))
     assert list(maps) == ["0"]
     torch.testing.assert_close(maps["0"], model[0](image)[0])
+
+
+def test_maps_of_a_model_that_is_given_no_mask():
+    """As a captioner, whose images have none."""
+    model = Captioner(image_shape=[3, 8, 8], tgt_vocab_size=7, channels=[4, 5], hidden_size=6).eval()
+    image = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    maps = feature_maps(model, (image, None, torch.tensor([[2, 4], [2, 5]])))
+    assert {name: tuple(x.shape) for name, x in maps.items()} == {"encoder.0": (4, 8, 8), "encoder.3": (5, 4, 4)}
+    torch.testing.assert_close(maps["encoder.0"], model.encoder[0](image[:1]).relu()[0])

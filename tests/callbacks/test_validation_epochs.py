@@ -3,10 +3,14 @@
 import json
 
 import pytest
+from lightning.pytorch import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from zoo.build import build
 from zoo.checkpoint import read
 from zoo.run import configure, run
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def test_the_best_epoch_is_one_that_was_validated(tmp_path):
@@ -37,3 +41,24 @@ def test_a_run_that_ends_inside_an_epoch_is_validated_there(tmp_path, accumulate
     assert list(losses) == [1, 2]
     assert losses[2] < losses[1]
     assert last["metrics"]["val/loss"] == pytest.approx(losses[2], abs=1e-6)
+
+
+class Validated(Callback):
+    """After which updates validation came."""
+
+    lean = True
+
+    def __init__(self):
+        self.steps = []
+
+    def on_validation_end(self, trainer, pl_module):
+        self.steps.append(trainer.global_step)
+
+
+@pytest.mark.parametrize(("end", "expected"), [(10, [7, 10]), (14, [7, 14]), (3, [3])])
+def test_it_is_validated_once_after_each_epoch_and_once_where_it_ends(tmp_path, end, expected):
+    arguments = ["data.batch_size=200", "trainer.max_epochs=5", f"trainer.max_steps={end}", "logger=none"]
+    built = build(configure(*arguments, "trainer.num_threads=1", run_dir=tmp_path))
+    built.trainer.callbacks.append(seen := Validated())
+    built.fit()
+    assert seen.steps == expected

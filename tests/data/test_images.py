@@ -300,3 +300,34 @@ def test_cifar_that_is_missing_and_cannot_be_fetched_says_what_to_put_where(tmp_
     (tmp_path / "file").touch()  # nothing can be written below a file, so no network is asked
     with pytest.raises(UserError, match=r"data_batch_1.*data_dir[^\n]*$"):
         Cifar10(data_dir=str(tmp_path / "file")).prepare()
+
+
+# --- classes left out ---
+
+
+def test_a_class_left_out_is_in_the_test_part_alone():
+    whole, without = Digits(), Digits(leave_out=[3, "7"])
+    for name in ("train", "val", "test"):
+        kept, labels = without.part(name).tensors[1], whole.part(name).tensors[1]
+        wanted = labels if name == "test" else labels[(labels != 3) & (labels != 7)]
+        assert torch.equal(kept, wanted)
+        assert len(wanted) == len(without.part(name))
+    facts = without.prepare().facts
+    assert facts["num_classes"] == 10
+    assert [k for k, count in enumerate(facts["label_counts"]) if count == 0] == [3, 7]
+    assert without.prepare().fingerprint == whole.prepare().fingerprint
+    assert len(without.prepare().train_labels) == len(without.part("train"))
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "told"),
+    [
+        ([10], "there is no class 10"),
+        (["dog"], "there is no class dog"),
+        (3, r"for instance \[3\]"),
+        ([True], "class True"),
+    ],
+)
+def test_a_class_that_is_not_there_cannot_be_left_out(leave_out, told):
+    with pytest.raises(UserError, match=told):
+        Digits(leave_out=leave_out)

@@ -110,6 +110,12 @@ def test_what_is_drawn_by_chance_follows_counts_to_the_power():
     assert torch.corrcoef(columns.T).triu(1).abs().max() < 0.1, "each draw for itself"
 
 
+@pytest.mark.parametrize("power", [0.0, -0.5])
+def test_what_never_came_is_never_drawn_whatever_the_power(power):
+    """0^0 is 1, and 0^-1/2 is no number."""
+    assert noise_sums(torch.tensor([0, 4, 0, 4]), power).tolist() == [0, 0.5, 0.5, 1]
+
+
 # ---- order
 
 
@@ -152,6 +158,14 @@ def test_epochs_draw_anew_and_an_interrupted_one_goes_on(tmp_path, bag):
     assert seen_by(loader, 6) != whole
     judged = corpus(tmp_path, bag=bag).val_dataloader()
     assert seen_by(judged, 0) == seen_by(judged, 7)
+
+
+def test_pairs_are_made_by_the_rules_that_are_asked_for(tmp_path):
+    data = corpus(tmp_path, window=3, negatives=2, noise_power=0.5, subsample=0.1, seed=9)
+    rules, counts = data.part("train").rules, torch.tensor(data.prepare().preprocessing["counts"])
+    assert (rules.window, rules.negatives, rules.bag, rules.seed) == (3, 2, False, 9)
+    assert torch.equal(rules.noise, noise_sums(counts, 0.5))
+    assert torch.equal(rules.keep, keep_probability(counts, 0.1))
 
 
 # ---- text

@@ -46,6 +46,15 @@ def test_no_more_batches_than_the_places_ask_for_and_none_with_next_to_nothing()
     assert min(places) > 300
 
 
+@pytest.mark.parametrize(("longer", "sizes"), [([20], [96, 5]), ([10] * 3, [93, 10]), ([50], [100, 1])])
+def test_a_rest_takes_no_more_from_a_batch_of_short_ones_than_has_room_beside_it(longer, sizes):
+    """A hundred samples of one token, then longer ones: of 20 tokens, five samples fill a batch of 100 places."""
+    order = TokenBatches(torch.tensor([1] * 100 + longer), 100, shuffle=False)
+    batches = list(order)
+    assert [len(batch) for batch in batches] == sizes
+    assert torch.cat(batches).tolist() == list(range(100 + len(longer)))
+
+
 def test_a_batch_holds_much_less_padding_than_one_of_random_samples():
     lengths = lengths_of(3000)
 

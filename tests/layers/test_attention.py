@@ -110,6 +110,18 @@ NAMES = {
 CASES = ("plain", "padding", "pairs", "causal", "causal_padding", "cross", "cross_padding", "no_bias")
 
 
+def test_rows_that_share_a_memory_find_what_each_finds_in_its_own():
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(D, H).double()
+    query, memory, mask = normal(3 * B, T, D), normal(B, S, D, seed=1), mask_of((B, S))
+    expected = layer(query, memory.repeat_interleave(3, 0), mask=mask.repeat_interleave(3, 0))
+    for shared in (memory, layer.keys_values(memory)):
+        found = layer(query, shared, mask=mask)
+        close(found, expected)
+        for a, b in zip(gradients(found, (query, memory)), gradients(expected, (query, memory)), strict=True):
+            close(a, b)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_equals_torch_multihead_attention_forward_and_backward(case):
     ours, theirs = pair_of_layers(bias=case != "no_bias")

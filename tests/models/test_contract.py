@@ -22,6 +22,9 @@ EXTRA_DATA |= {model: ["digits", "mnist1d", "adding", "copy_memory", "waves"] fo
 MEMORIZED = dict.fromkeys(RECURRENT, "digits")  # running text takes longer than a test may
 FEW = {"gpt": 2, "bert": 2, "transformer": 8, "captioner": 8}  # samples learnt by heart, where one costs much
 STEPS = {"skipgram": 400}  # its vectors start near 0
+# What they lower is no error that falls to 0: a bound, two losses against each other, chances of what is drawn.
+WITHOUT_ANSWER = ("vae", "cvae", "gan", "dcgan", "rbm", "dbn", "stacked_autoencoder")
+LAYER_BY_LAYER = ("dbn", "stacked_autoencoder")  # the first comes first
 PAIRS = [(model, None) for model in MODELS] + [(m, data) for m, names in EXTRA_DATA.items() for data in names]
 NUM_SAMPLES = 16
 
@@ -76,7 +79,10 @@ def test_the_models_are_found():
 def test_outputs_are_numbers_one_row_a_sample(model, data):
     task, batch = built(model, data)
     outputs = answer_of(task.model, batch.inputs)
-    assert outputs.shape == (NUM_SAMPLES, *output_shape(composed(model, data)[0], batch))
+    if model in WITHOUT_ANSWER:
+        assert len(outputs) == NUM_SAMPLES
+    else:
+        assert outputs.shape == (NUM_SAMPLES, *output_shape(composed(model, data)[0], batch))
     assert outputs.isfinite().all()
     assert all(value.isfinite() and value.shape == () for value in task.losses(batch).values())
 
@@ -86,7 +92,7 @@ def test_every_parameter_gets_a_gradient(model, data):
     task, batch = built(model, data)
     task.losses(batch)["loss"].backward()
     without = [name for name, p in task.model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert without == []
+    assert [name for name in without if model not in LAYER_BY_LAYER or name.startswith("layers.0.")] == []
 
 
 @each_model
@@ -128,7 +134,7 @@ def test_saved_and_loaded_gives_the_same_output(model, data, tmp_path: Path):
 
 
 # Of the tables the perceptron cannot have xor right, and diabetes is no matter of right and wrong.
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [model for model in MODELS if model not in WITHOUT_ANSWER])
 def test_one_batch_is_learnt_by_heart_with_the_default_optimizer(model):
     task, batch = built(model, MEMORIZED.get(model), num_samples=FEW.get(model, NUM_SAMPLES))
     optimizer = build_optimizer(task.build_optimizer, task.model)

@@ -192,6 +192,7 @@ def test_dropout_falls_between_layers_in_a_loop_too():
     shaken = [model.decoder.train().decoded(TGT, state).features for _ in range(2)]
     assert not torch.allclose(shaken[0], shaken[1])
     assert not torch.allclose(shaken[0], still)
+    assert torch.equal(model.decoder.eval().decoded(TGT, state).features, still), "in training alone"
 
 
 def test_it_learns_to_say_four_letters_backwards():

@@ -2,13 +2,15 @@
 
 import json
 import random
+import sys
 
 import pytest
 import torch
 from PIL import Image
 
 from zoo.checkpoint import read
-from zoo.evaluate import evaluate
+from zoo.data.pairs import Found, Pairs
+from zoo.evaluate import Judged, evaluate
 from zoo.run import configure, run
 
 
@@ -37,8 +39,30 @@ def test_the_numbers_are_those_of_the_run_to_the_bit(name, part, request):
     ids=" ".join,
 )
 def test_every_kind_of_run_gives_its_numbers_again(tmp_path, overrides):
-    assert run(configure(*overrides, "trainer.max_epochs=2", "trainer.num_threads=1", run_dir=tmp_path / "run")) == 0
+    short = ("trainer.max_epochs=2", "trainer.num_threads=1", "logger=none")
+    assert run(configure(*overrides, *short, run_dir=tmp_path / "run")) == 0
     assert evaluate(tmp_path / "run").metrics == of_run(tmp_path / "run", "test")
+
+
+class Lengths(Pairs):
+    """Targets of one letter, as many as no other pair has."""
+
+    sizes = {"train": range(1, 6), "val": range(6, 10), "test": range(10, 13)}
+
+    def read(self):
+        return Found({part: [("b", "a" * length) for length in lengths] for part, lengths in self.sizes.items()})
+
+
+@pytest.mark.parametrize("names", [("val",), ("train", "val", "test")])
+def test_pairs_of_several_parts_have_their_own_references(names):
+    """They go on counting from part to part, whose last batch may be a smaller one."""
+    judged, found = Judged(Lengths(tokenizer="char", eval_batch_size=2), names), {}
+    loader, references = judged.test_dataloader(), judged.references("test")
+    for batch in loader:
+        found |= zip(batch.index.tolist(), (batch.tgt_mask.sum(1) - 1).tolist(), strict=True)
+    assert len(loader) == len(list(loader))
+    assert [len(text) for text in references] == [length for name in names for length in Lengths.sizes[name]]
+    assert found == dict(enumerate(map(len, references)))
 
 
 def test_as_a_new_user_types_it(digits_run, type_script, tmp_path):
@@ -113,6 +137,7 @@ def test_other_folders_keep_the_classes_of_the_run(tmp_path):
         f"data.root={tmp_path / 'a'}",
         "data.image_size=8",
         "optimizer.lr=0.01",
+        "logger=none",
     )
     assert run(configure(*arguments, "trainer.max_epochs=20", "data.batch_size=4", run_dir=tmp_path / "run")) == 0
     assert evaluate(tmp_path / "run").metrics == of_run(tmp_path / "run", "test")
@@ -180,22 +205,22 @@ def test_a_hostile_group_itself_is_refused(digits_run, call_script, tmp_path, gr
     assert not (tmp_path / "proof").exists()
 
 
-def test_a_network_of_the_users_own_needs_to_be_allowed(tmp_path, type_script):
+def test_a_network_of_the_users_own_needs_to_be_allowed(tmp_path, call_script, monkeypatch):
     (tmp_path / "mynet.py").write_text(
         "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self, num_features, num_classes):\n"
         "        super().__init__()\n        self.layer = nn.Linear(num_features, num_classes)\n\n"
         "    def forward(self, x):\n        return self.layer(x.flatten(1))\n"
     )
-    import sys
-
-    sys.path.append(str(tmp_path))
-    try:
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
         arguments = ("++model._target_=mynet.Net", "model=custom", "data=iris", "trainer.max_epochs=1")
-        assert run(configure(*arguments, run_dir=tmp_path / "run")) == 0
-    finally:
-        sys.path.remove(str(tmp_path))
-    ran = type_script("evaluate", "ckpt=run", cwd=tmp_path)
+        assert run(configure(*arguments, "logger=none", run_dir=tmp_path / "run")) == 0
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mynet")  # as in a new process, which finds it in the folder it stands in
+    ran = call_script("evaluate", "ckpt=run")
     assert ran.status == 2
     assert "allow=mynet." in ran.err
-    ran = type_script("evaluate", "ckpt=run", "allow=mynet.", cwd=tmp_path)
+    assert "mynet" not in sys.modules
+    ran = call_script("evaluate", "ckpt=run", "allow=mynet.")
     assert ran.status == 0, ran.err
+    assert "mynet" in sys.modules

@@ -28,7 +28,7 @@ def test_the_command_that_is_printed_trains(call_script, tmp_path, monkeypatch):
     assert (python, train) == ("python", "train.py")
     assert sum(a.startswith("optimizer.lr=") for a in arguments) == 1
     assert not [a for a in arguments if a.startswith("iterations")]
-    assert run(configure(*arguments, "trainer.max_epochs=1", run_dir=tmp_path / "run")) == 0
+    assert run(configure(*arguments, "trainer.max_epochs=1", "logger=none", run_dir=tmp_path / "run")) == 0
 
 
 def test_picture_and_file_are_written_where_they_are_asked_for(call_script, tmp_path):

@@ -167,6 +167,13 @@ def test_texts_are_compared_with_their_own_references_in_whatever_order_they_com
     assert 0 < found["bleu"] < 100
 
 
+def test_each_part_is_compared_with_its_own_references():
+    task = task_of()
+    task.trainer.datamodule.references = {"val": TEXTS, "test": TEXTS[::-1]}.get
+    assert logged(task, uneven())["exact_match"] == 1
+    assert logged(task, uneven(), "test")["exact_match"] == pytest.approx(1 / 7), "the one in the middle"
+
+
 def test_case_counts_where_it_is_asked_to():
     upper = [text.upper() for text in TEXTS]
     assert logged(task_of(references=upper), uneven())["exact_match"] == 1

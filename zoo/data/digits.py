@@ -3,6 +3,8 @@
 The test part of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998, UCI), 17 grey levels.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -17,7 +19,7 @@ class Digits(Images):
 
     Args:
         image_size: S; 8 is what there is, above that the images are scaled up.
-        normalize, batch_size, eval_batch_size, seed, fraction, overfit: see `Images`.
+        normalize, leave_out, batch_size, eval_batch_size, seed, fraction, overfit: see `Images`.
     """
 
     class_names = tuple("0123456789")
@@ -27,6 +29,7 @@ class Digits(Images):
         *,
         image_size: int = 8,
         normalize: bool = True,
+        leave_out: Sequence[int | str] | None = None,
         batch_size: int | str = 64,
         eval_batch_size: int = 512,
         seed: int = 0,
@@ -36,6 +39,7 @@ class Digits(Images):
         super().__init__(
             image_size=image_size,
             normalize=normalize,
+            leave_out=leave_out,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             seed=seed,

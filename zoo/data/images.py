@@ -9,7 +9,7 @@ import hashlib
 import io
 import socket
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from zoo.batches import ImageBatch
 from zoo.data.base import DataModule, InMemory, Loaded, split_indices
-from zoo.errors import UserError
+from zoo.errors import UserError, suggest
 
 Part = tuple[Tensor, Tensor]  # uint8 images (N, C, H, W) and int64 labels (N,)
 
@@ -214,6 +214,15 @@ def download(urls: Iterable[str], folder: Path, *, md5: str, advice: str, unpack
     raise UserError(f"The download into {folder} failed ({reason}). {advice}")
 
 
+def class_number(wanted: int | str, names: Sequence[str]) -> int:
+    """The number of a class that is named or numbered. Raises UserError where there is none such."""
+    if str(wanted) in names:
+        return list(names).index(str(wanted))
+    if isinstance(wanted, int) and not isinstance(wanted, bool) and 0 <= wanted < len(names):
+        return wanted
+    raise UserError(f"data.leave_out: there is no class {wanted}{suggest(wanted, names)}")
+
+
 class Images(DataModule):
     """Base of labelled images that lie in memory: a subclass says how to `read` the official parts.
 
@@ -221,6 +230,7 @@ class Images(DataModule):
         image_size: H and W of what the model sees; images of another size are resized once, antialiased.
         val_size: training images set aside for validation, chosen by the seed; 0 for none.
         normalize: to mean 0 and deviation 1 of the training part in each channel; False gives pixels in [0, 1].
+        leave_out: classes, by number or name, that are in the test part alone: what a model has never seen.
         batch_size, eval_batch_size, seed, fraction, overfit: see `DataModule`. Workers would only slow memory down.
     """
 
@@ -232,6 +242,7 @@ class Images(DataModule):
         image_size: int,
         val_size: int = 0,
         normalize: bool = True,
+        leave_out: Sequence[int | str] | None = None,
         batch_size: int | str = 64,
         eval_batch_size: int = 512,
         seed: int = 0,
@@ -244,6 +255,9 @@ class Images(DataModule):
         check_size("image_size", image_size, 1)
         check_size("val_size", val_size, 0)
         self.image_size, self.val_size, self.normalize = image_size, val_size, normalize
+        if leave_out is not None and not isinstance(leave_out, (list, tuple)):
+            raise UserError(f"data.leave_out={leave_out} must be a list of classes, for instance [{leave_out}].")
+        self.left_out = [class_number(wanted, self.class_names) for wanted in leave_out or ()]
 
     @abstractmethod
     def read(self) -> dict[str, Part]:
@@ -257,9 +271,18 @@ class Images(DataModule):
         train, val = set_aside(len(images), self.val_size, seed=self.seed)
         return {**parts, "train": (images[train], labels[train]), "val": (images[val], labels[val])}
 
+    def without(self, part: Part) -> Part:
+        """The samples of a part that are of no class left out."""
+        images, labels = part
+        kept = ~torch.isin(labels, torch.tensor(self.left_out, dtype=labels.dtype))
+        return images[kept], labels[kept]
+
     def load(self) -> Loaded:
         source = self.read()
-        parts = {name: (resize(part[0], self.image_size), part[1]) for name, part in self.cut(source).items()}
+        cut = self.cut(source)
+        if self.left_out:
+            cut = {name: part if name == "test" else self.without(part) for name, part in cut.items()}
+        parts = {name: (resize(part[0], self.image_size), part[1]) for name, part in cut.items()}
         images, labels = parts["train"]
         preprocessing = (
             ImagePreprocessing.from_dict(self.earlier)

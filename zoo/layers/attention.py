@@ -13,7 +13,8 @@ memory of all weights.
 
 A mask says True where a query may attend. A query that may attend to nothing gets 0, and gives no gradient.
 
-Axes: B batch, T queries, S keys and values, P of them seen in earlier calls, D model width, H heads, d = D / H
+Axes: B batch, A rows of a memory (B, if nothing else is said), T queries, S keys and values, P of them seen in earlier
+calls, D model width, H heads, d = D / H
 """
 
 import math
@@ -75,6 +76,12 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, *, is_ca
     return scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(3).masked_fill(~seen, 0.0)
 
 
+class Shared(tuple):
+    """What a decoder's state has once for each text, whatever the number of its beams; see `zoo.states`."""
+
+    shared = True
+
+
 class MultiHeadAttention(nn.Module):
     """Attention of H heads: to itself, or to a memory.
 
@@ -114,8 +121,10 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             query: (B, T, D).
-            memory: (B, S, D), what is attended to, or what `keys_values` made of it; None: the query itself.
-            mask: (B, S) or (B, T, S) bool, True where a query may attend; S includes what is in the cache.
+            memory: (B, S, D), what is attended to, or what `keys_values` made of it; None: the query itself. Of fewer,
+                A rows each is for B / A rows of the query, which stand side by side, such as the beams of a text.
+            mask: (B, S) or (B, T, S) bool, True where a query may attend; S includes what is in the cache. Beside a
+                memory of A rows it is (A, S).
             is_causal: no query sees a later place than its own.
             cache: of self-attention: keys and values of P earlier places, which come first; () for none yet.
             rotary: of self-attention: turns queries and keys by their places; see `zoo.layers.positional`.
@@ -123,14 +132,15 @@ class MultiHeadAttention(nn.Module):
         if memory is None:
             q, k, v = self.own(query, cache, rotary)  # (B, H, T, d), twice (B, H, P + T, d)
         else:
-            q = self.heads(self.project(query, 0, 1))  # (B, H, T, d)
-            k, v = memory if isinstance(memory, tuple) else self.keys_values(memory)  # (B, H, S, d) each
+            k, v = memory if isinstance(memory, tuple) else self.keys_values(memory)  # (A, H, S, d) each
+            together = query.reshape(len(k), -1, self.d_model)  # (A, B / A T, D)
+            q = self.heads(self.project(together, 0, 1))  # (A, H, B / A T, d)
         if mask is not None:
             mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]  # (B, 1, 1 or T, S)
         if self.watcher is not None:
             self.watcher(attention_weights(q.detach(), k.detach(), mask, is_causal=is_causal))
         found = attend(q, k, v, mask, is_causal=is_causal, dropout=self.dropout if self.training else 0.0)
-        answer = self.out(found.transpose(1, 2).flatten(2))  # (B, H, T, d) -> (B, T, D)
+        answer = self.out(found.transpose(1, 2).reshape(query.shape))  # (A, H, B / A T, d) -> (B, T, D)
         return answer if cache is None else (answer, (k, v))
 
     def own(self, x: Tensor, cache: Cache | None, rotary: nn.Module | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -167,7 +167,8 @@ class DecoderLayer(Layer):
 
         Args:
             x: (B, T, D), targets. No token sees a later one, so padding that comes last needs no mask.
-            memory: (B, S, D), or what `self.cross_attn.keys_values` made of it.
+            memory: (B, S, D), or what `self.cross_attn.keys_values` made of it; a row of it may serve several of x, see
+                `MultiHeadAttention.forward`.
             memory_mask: (B, S) bool, True where the memory is real.
             cache, rotary: see `MultiHeadAttention.forward`.
         """

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import UserError, suggest
-from zoo.layers.attention import watched
+from zoo.layers.attention import Shared, watched
 from zoo.layers.positional import LearnedPositions, Rotary, SinusoidalPositions
 from zoo.layers.transformer import DecoderLayer, EncoderLayer
 
@@ -168,24 +168,24 @@ class Transformer(nn.Module):
         return self.dropout(x if positions is None else positions(x, offset))
 
     def start(self, memory: Tensor, src_mask: Tensor | None) -> Any:
-        """The state before the first step: of each layer keys and values of the targets read so far, which are none,
-        and of the memory; and the source's mask."""
+        """The state before the first step: keys and values of the targets that each layer has read, which are none; and
+        those of the memory with the source's mask, for all beams of a text."""
         none = memory.new_empty(len(memory), self.num_heads, 0, self.d_model // self.num_heads)  # (B, H, 0, D / H)
         layers: Any = self.decoder
         # Laid out anew once, keys and values of the memory take a third of the time in each of the many steps.
-        projected = [[x.contiguous() for x in layer.cross_attn.keys_values(memory)] for layer in layers]
-        return tuple(((none, none), (keys, values)) for keys, values in projected), src_mask
+        memories = (tuple(x.contiguous() for x in layer.cross_attn.keys_values(memory)) for layer in layers)
+        return tuple((none, none) for _ in layers), Shared((*memories, src_mask))
 
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Tokens (B, T) after those that the state has read -> logits (B, V) after the last one, and the state."""
-        layers, src_mask = state
-        offset = layers[0][0][0].shape[2]
-        x = self.read(tokens, self.tgt_embedding, self.tgt_positions, offset)  # (B, T, D)
+        caches, shared = state
+        *memories, src_mask = shared
+        x = self.read(tokens, self.tgt_embedding, self.tgt_positions, caches[0][0].shape[2])  # (B, T, D)
         after = []
-        for layer, (seen, memory) in zip(self.decoder, layers, strict=True):
+        for layer, memory, seen in zip(self.decoder, memories, caches, strict=True):
             x, seen = layer(x, memory, src_mask, cache=seen, rotary=self.rotary)
-            after.append((seen, memory))
-        return self.output(self.decoder_norm(x[:, -1])), (tuple(after), src_mask)  # (B, V)
+            after.append(seen)
+        return self.output(self.decoder_norm(x[:, -1])), (tuple(after), shared)  # (B, V)
 
     @torch.no_grad()
     def attention(self, src: Tensor, src_mask: Tensor | None, tgt_in: Tensor) -> dict[str, Tensor]:

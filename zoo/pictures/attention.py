@@ -78,7 +78,7 @@ def heads(weights: Tensor, src_tokens: Sequence[str], tgt_tokens: Sequence[str],
     columns = min(ACROSS, num_heads)
     rows = math.ceil(num_heads / columns)
     width, height = (min(6.0, max(1.6, 0.2 * number)) for number in (num_places, num_steps))  # of a panel, in inches
-    left, above, below = room_for(tgt_tokens), room_for(src_tokens) + 0.4, 0.35
+    left, above, below = room_for(tgt_tokens), room_for(src_tokens) + 0.25, 0.35
     whole = left + columns * (width + 0.15), above + rows * (height + below)
     figure, axes = new_figure(*whole, rows, columns, layout=None)
     edges = {"left": left / whole[0], "right": 1 - 0.15 / whole[0], "bottom": below / whole[1]}

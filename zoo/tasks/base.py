@@ -115,14 +115,19 @@ class Task(LightningModule):
         Each value is a mean over the batch's items, of shape ().
         """
 
-    def check(self, batch: Any) -> None:
-        """Raises UserError where a batch of the data is not of a kind that the losses are for."""
+    @classmethod
+    def check_kind(cls, batch: Any) -> None:
+        """Raises UserError where a batch of the data is not of a kind that the task is for."""
         kinds = [kind.__name__ for kind in type(batch).__mro__]
-        if self.batches and not set(self.batches) & set(kinds):
+        if cls.batches and not set(cls.batches) & set(kinds):
             raise UserError(
-                f"{type(self).__name__} is for a {' or '.join(self.batches)}, and the data gives a {kinds[0]}; leave "
-                "task= out, and the data brings its own."
+                f"{cls.__name__} is for a {' or '.join(cls.batches)}, and the data gives a {kinds[0]}; leave "
+                "task= out, and the data brings its own, or choose other data."
             )
+
+    def check(self, batch: Any) -> None:
+        """Raises UserError where the losses are not for a batch of the data, or not for this model."""
+        self.check_kind(batch)
 
     def count_items(self, batch: Any) -> int:
         """How many items the losses of a batch are means over: its samples; a task of sequences counts their steps."""
