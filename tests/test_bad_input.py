@@ -241,7 +241,7 @@ CASES = [
         "callbacks.early_stopping.monitor",
     ),
     # pairs that cannot work
-    ("model=lenet5 data=xor", "Data sets that do: cifar10, digits"),
+    ("model=lenet5 data=xor", "Data sets that do: bars, cifar10, digits"),
     ("task=regression", "Data sets that do: adding, csv, diabetes."),
     ("task=language_modeling data=python_topics model=lstm", "LanguageModeling is for a TokenBatch"),
     ("task=sequence_prediction data=python_topics model=lstm", "needs a target at each step"),

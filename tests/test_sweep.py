@@ -91,8 +91,9 @@ def test_cells_are_numbered_as_hydra_numbers_them():
 def test_every_prepared_sweep_fits_the_default_run(name, tmp_path):
     found = begin([f"sweep={name}"], tmp_path)
     assert found.axes
-    metric = ("loss_gap", "min") if name == "overfitting" else ("val/accuracy", "max")
-    assert (found.settings["metric"], found.settings["mode"]) == metric
+    others = {"overfitting": ("loss_gap", "min"), "posterior_collapse": ("val/loss", "min")}
+    others |= {"strong_discriminator": ("test/parzen", "max")}
+    assert (found.settings["metric"], found.settings["mode"]) == others.get(name, ("val/accuracy", "max"))
     assert found.common == []
 
 

@@ -67,7 +67,7 @@ def test_a_model_for_something_else_is_told_which_script_is_for_it(head, kind):
     assert commands
     for command in commands:
         assert (SCRIPTS / command).is_file()
-    assert said.count("ckpt='my runs/best.ckpt' ") == len(commands)
+    assert said.count("ckpt='my runs/best.ckpt'") == len(commands)
 
 
 @pytest.mark.parametrize("checkpoint", [{}, {"config": None, "preprocessing": None}, {"config": {"task": None}}])

@@ -298,7 +298,7 @@ def beam_search(
             if len(kept) == 0:
                 break
             rows = (kept.unsqueeze(1) * opened + parents[kept]).flatten()  # (A K,) of A J
-            # While no text leaves, rows change places with beams of the same text, which share what no step has changed.
+            # While no text leaves, rows change places with beams of the same text, which share what no step changes.
             state = reordered(after, rows, state if opened == beams and len(kept) == count else None, kept)
             logits, after = step(search.written[:, :, -1].reshape(-1, 1), state)  # (A K, V)
     order = torch.cat([rows for rows, _ in finished]).argsort()  # (B,)

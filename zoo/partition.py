@@ -95,7 +95,7 @@ def annealed_importance(
         energies = (1 - t) * machine.visible_energy(v, base) + t * machine.visible_energy(v, machine.visible_bias)
         return (F.softplus(t * hidden).sum(1) - energies).double()  # (R,)
 
-    v = machine.drawn(base.expand(runs, -1), noise(num_visible))  # (R, V)
+    v = machine.drawn(machine.means(base.expand(runs, -1)), noise(num_visible))  # (R, V)
     log_weights = torch.zeros(runs, dtype=torch.float64, device=weight.device)
     places = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
     for before, t in pairwise(places):
@@ -104,7 +104,7 @@ def annealed_importance(
         if t < 1:
             h = (noise(num_hidden) < (t * hidden).sigmoid()).to(weight)  # (R, H)
             logits = (1 - t) * base + t * machine.visible_logits(h)  # (R, V)
-            v = machine.drawn(logits, noise(num_visible))
+            v = machine.drawn(machine.means(logits), noise(num_visible))
     known = num_hidden * math.log(2) + _log_partition_of_base(machine, base)
     return estimate(log_weights, known)
 

@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def test_every_kind_of_run_gives_its_numbers_again(tmp_path, overrides):
 class Lengths(Pairs):
     """Targets of one letter, as many as no other pair has."""
 
-    sizes = {"train": range(1, 6), "val": range(6, 10), "test": range(10, 13)}
+    sizes: ClassVar = {"train": range(1, 6), "val": range(6, 10), "test": range(10, 13)}
 
     def read(self):
         return Found({part: [("b", "a" * length) for length in lengths] for part, lengths in self.sizes.items()})

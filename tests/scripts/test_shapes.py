@@ -12,7 +12,7 @@ from zoo.run import configure
 
 MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml") if path.stem != "custom")
 # What a place sees once it has looked at all others, and what a matrix of another layer costs, are not told.
-WITH_UNKNOWNS = ("bert", "captioner", "vit")
+WITH_UNKNOWNS = ("bert", "captioner", "vit", "cvae", "dbn", "rbm", "stacked_autoencoder")
 SCRIPT = Path(__file__).parents[2] / "scripts" / "shapes.py"
 
 

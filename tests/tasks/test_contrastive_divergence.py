@@ -88,7 +88,7 @@ def test_two_processes_make_the_step_of_one(persistent):
         if persistent:  # what each would send, and then what all of them get
             for task in tasks:
                 before = task.chains_0.clone()
-                task.add_up = lambda chains: waiting.append(chains.clone())
+                task.add_up = lambda chains, sent=waiting: sent.append(chains.clone())
                 task.chains(task.layers[0])
                 task.chains_0.copy_(before)
             summed = waiting[0] + waiting[1]
@@ -198,8 +198,8 @@ def test_persistent_chains_bring_the_likelihood_within_half_a_nat_of_the_greates
 )
 def test_what_cannot_work_is_one_line(typed, told, tmp_path):
     with pytest.raises(UserError, match=told) as error:
-        made = build(configure(*typed.split(), "logger=none", run_dir=tmp_path / "run"))
-        made.fit()  # whether a run has a last epoch is known to its trainer
+        # Whether a run has a last epoch is known to its trainer.
+        build(configure(*typed.split(), "logger=none", run_dir=tmp_path / "run")).fit()
     assert "\n" not in str(error.value)
 
 
@@ -281,7 +281,7 @@ def test_pictures_of_images_and_of_tables(tmp_path):
     task = attached(rbm_task(persistent=True))
     shown = task.eval().show(batch_of(BarsAndStripes(image_size=3)))
     assert set(shown) == {"filters", "fantasies", "reconstructions", "hidden_activity"}
-    assert all(0 <= shown[name].min() and shown[name].max() <= 1 for name in shown if name != "hidden_activity")
+    assert all(shown[name].min() >= 0 and shown[name].max() <= 1 for name in shown if name != "hidden_activity")
     again = task.show(batch_of(BarsAndStripes(image_size=3)))
     assert torch.equal(shown["fantasies"], again["fantasies"])
     model = RBM(in_features=4, hidden_features=3)

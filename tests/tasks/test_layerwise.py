@@ -32,7 +32,7 @@ def test_layers_take_turns(num_layers, per_layer, epochs, levels):
 
 
 def test_layers_without_an_end_need_a_number_of_epochs():
-    with pytest.raises(UserError, match="give task.epochs_per_layer"):
+    with pytest.raises(UserError, match=r"give task\.epochs_per_layer"):
         level_at(0, 2, None, -1)
 
 

@@ -76,7 +76,11 @@ class RBMLayer(nn.Module):
 
     def visible_means(self, h: Tensor) -> Tensor:
         """(..., H) -> (..., V), probabilities or means."""
-        return self.visible_logits(h).sigmoid() if self.is_binary else self.visible_logits(h)
+        return self.means(self.visible_logits(h))
+
+    def means(self, logits: Tensor) -> Tensor:
+        """Logits of visible units (..., V) -> their probabilities; means stay what they are."""
+        return logits.sigmoid() if self.is_binary else logits
 
     def sample_hidden(self, v: Tensor, noise: Tensor) -> Tensor:
         """(..., V) and uniform noise (..., H) -> (..., H) of 0 and 1."""
@@ -84,13 +88,13 @@ class RBMLayer(nn.Module):
 
     def sample_visible(self, h: Tensor, noise: Tensor) -> Tensor:
         """(..., H) and uniform noise (..., V) -> (..., V)."""
-        return self.drawn(self.visible_logits(h), noise)
+        return self.drawn(self.visible_means(h), noise)
 
-    def drawn(self, logits: Tensor, noise: Tensor) -> Tensor:
-        """Visible units (..., V) of which the logits or means are known, by uniform noise (..., V)."""
+    def drawn(self, means: Tensor, noise: Tensor) -> Tensor:
+        """Visible units (..., V) of which the probabilities or means are known, by uniform noise (..., V)."""
         if self.is_binary:
-            return (noise < logits.sigmoid()).to(logits.dtype)
-        return logits + torch.special.ndtri(noise.clamp(min=LEAST))
+            return (noise < means).to(means.dtype)
+        return means + torch.special.ndtri(noise.clamp(min=LEAST))
 
     def visible_energy(self, v: Tensor, bias: Tensor) -> Tensor:
         """The part of the energy that knows no hidden unit, (..., V) -> (...)."""

@@ -40,8 +40,8 @@ def contrast(v: Tensor, h: Tensor, v_model: Tensor, h_model: Tensor) -> Gradient
         v, h: (B, V) data and (B, H) the probabilities of hidden units.
         v_model, h_model: (C, V) and (C, H), the same of samples of the model.
     """
-    model = v_model.T @ h_model  # (V, H)
-    weight = torch.addmm(model, v.T, h, beta=1 / len(v_model), alpha=-1 / max(1, len(v)))
+    weight = v_model.T @ h_model  # (V, H)
+    weight.addmm_(v.T, h, beta=1 / len(v_model), alpha=-1 / max(1, len(v)))  # in place: it is the largest tensor here
     return Gradients(weight, v_model.mean(0) - v.mean(0), h_model.mean(0) - h.mean(0))
 
 
@@ -68,7 +68,9 @@ class HandedOver(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
-        return None, None, *(outputs[0] * gradient for gradient in ctx.gradients)
+        scale, gradients = outputs[0], ctx.gradients
+        unscaled = scale.device.type == "cpu" and scale.item() == 1  # as in nearly every run
+        return None, None, *(gradient if unscaled else scale * gradient for gradient in gradients)
 
 
 def handed_over(value: Tensor, gradients: dict[Tensor, Tensor]) -> Tensor:
@@ -82,9 +84,9 @@ def reconstruction_loss(logits: Tensor, v: Tensor, binary: bool) -> Tensor:
     Args:
         logits: (B, V) of Bernoulli units, or the means of Gaussian ones.
     """
-    if binary:
-        return F.binary_cross_entropy_with_logits(logits, v, reduction="sum") / max(1, len(v))
-    return 0.5 * (v - logits).square().sum() / max(1, len(v))
+    if binary:  # two passes over the units, where torch's own takes several
+        return (F.softplus(logits).sum() - torch.dot(v.flatten(), logits.flatten())) / max(1, len(v))
+    return 0.5 * F.mse_loss(logits, v, reduction="sum") / max(1, len(v))
 
 
 def pseudo_likelihood(machine: Any, v: Tensor) -> Tensor:

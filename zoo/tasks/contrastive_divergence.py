@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo.errors import UserError, suggest
 from zoo.losses.boltzmann import (
@@ -104,7 +105,7 @@ class ContrastiveDivergence(LayerByLayer):
             self.monitor, self.mode = "val/pseudo_likelihood", "max"
         for level, layer in enumerate(self.layers) if persistent else ():
             noise = torch.rand(chains, len(layer.visible_bias), generator=generator_at(seed, "chains", level))
-            self.register_buffer(f"chains_{level}", layer.drawn(torch.zeros_like(noise), noise))
+            self.register_buffer(f"chains_{level}", layer.drawn(layer.means(torch.zeros_like(noise)), noise))
 
     def check(self, batch: Any) -> None:
         super().check(batch)
@@ -120,15 +121,15 @@ class ContrastiveDivergence(LayerByLayer):
             probable = layer(v)  # (B, H)
             h = (self.draw("hidden", num_hidden, v) < probable).to(v.dtype)  # (B, H)
             logits = layer.visible_logits(h)  # (B, V)
-            means = logits.sigmoid() if layer.is_binary else logits  # (B, V)
+            means = layer.means(logits)  # (B, V)
             found = {
                 "loss": reconstruction_loss(logits, v, layer.is_binary),
-                "reconstruction_error": (means - v).square().sum() / max(1, len(v)),
+                "reconstruction_error": F.mse_loss(means, v, reduction="sum") / max(1, len(v)),
                 "hidden_activity": probable.mean(),
             }
             if not self.training:
                 return found | self.likelihoods(layer, v)
-            samples = self.chains(layer) if self.persistent else self.chain(layer, logits)  # (C, V)
+            samples = self.chains(layer) if self.persistent else self.chain(layer, means)  # (C, V)
             gradients = contrast(v, probable, samples, layer(samples))
         return found | {"loss": handed_over(found["loss"], self.shared_out(layer, gradients))}
 
@@ -136,9 +137,9 @@ class ContrastiveDivergence(LayerByLayer):
         """Samples (B, ...), drawn where that is asked for."""
         return (self.draw("data", x[0].numel(), x).view_as(x) < x).to(x.dtype) if self.binarize and len(x) else x
 
-    def chain(self, layer: Any, logits: Tensor) -> Tensor:
-        """From the logits (B, V) of the first reconstruction on, to the k-th, (B, V)."""
-        v = layer.drawn(logits, self.draw("visible", logits.shape[1], logits))  # (B, V)
+    def chain(self, layer: Any, means: Tensor) -> Tensor:
+        """From the probabilities or means (B, V) of the first reconstruction on, to the k-th, (B, V)."""
+        v = layer.drawn(means, self.draw("visible", means.shape[1], means))  # (B, V)
         return gibbs(layer, v, self.k - 1, lambda name, size: self.draw(name, size, v))
 
     def chains(self, layer: Any) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo.errors import UserError
 from zoo.losses.boltzmann import reconstruction_loss
@@ -199,6 +200,5 @@ class DenoisingLayers(LayerByLayer):
         if self.together:
             loss = loss + 0.0 * torch.stack([p.sum() for p in self.others]).sum() if self.others else loss
         with torch.no_grad():
-            means = logits.sigmoid() if layer.is_binary else logits
-            error = (means - x).square().sum() / max(1, len(x))
+            error = F.mse_loss(layer.means(logits), x, reduction="sum") / max(1, len(x))
         return {"loss": loss, "reconstruction_error": error}
