@@ -133,6 +133,7 @@ def test_a_loss_that_is_no_number_ends_the_test_and_stands_in_no_row(config):
     ("overrides", "options", "telling"),
     [
         (("optimizer=lbfgs",), {}, "L-BFGS searches along a line"),
+        (("model=gan", "data=digits"), {}, "A generator and a discriminator have a loss each"),
         (("model=perceptron",), {}, "changes no decision"),
         (("model=perceptron", "optimizer=sgd"), {}, "changes no decision"),
         ((), {"lowest": 0.0}, "must be above 0"),

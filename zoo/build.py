@@ -210,7 +210,7 @@ def drop_wishes(cfg: DictConfig) -> None:
     accepted = inspect.signature(get_object(cfg.data._target_)).parameters if wishes else {}
     with open_dict(cfg):
         for key in wishes:
-            if key not in accepted and key not in FACTS:
+            if key in cfg.data and key not in accepted and key not in FACTS:
                 del cfg.data[key]
 
 

@@ -196,6 +196,11 @@ def check_optimizer(run: Run) -> None:
         raise UserError(
             "L-BFGS searches along a line for the length of each step, so it has no rate to find; keep optimizer.lr=1."
         )
+    if hasattr(run.task, "alternating"):
+        raise UserError(
+            "A generator and a discriminator have a loss each, and a low one says nothing of the other's rate; try "
+            "some rates with -m optimizer.lr=... and look at the samples."
+        )
     if hasattr(optimizer, "needs") or hasattr(run.task.model, PerceptronRule.needs):
         raise UserError(
             "A perceptron starts from zero weights, which the rate only scales: it changes no decision, so there is "

@@ -80,7 +80,7 @@ class VAE(nn.Module):
     def __init__(
         self,
         *,
-        in_features: int,
+        in_features: int | None,
         image_shape: Sequence[int] | None = None,
         num_classes: int | None = None,
         hidden_features: Sequence[int] = (400,),
@@ -91,6 +91,10 @@ class VAE(nn.Module):
         learn_std: bool = False,
     ) -> None:
         super().__init__()
+        if in_features is None:
+            raise UserError(
+                "A VAE codes images or rows of a table, and this data has neither; use data=digits, for instance."
+            )
         if likelihood not in LIKELIHOODS:
             raise UserError(f"There is no model.likelihood={likelihood}{suggest(likelihood, LIKELIHOODS)}")
         if not std > 0:

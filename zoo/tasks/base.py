@@ -121,8 +121,8 @@ class Task(LightningModule):
         kinds = [kind.__name__ for kind in type(batch).__mro__]
         if cls.batches and not set(cls.batches) & set(kinds):
             raise UserError(
-                f"{cls.__name__} is for a {' or '.join(cls.batches)}, and the data gives a {kinds[0]}; leave "
-                "task= out, and the data brings its own, or choose other data."
+                f"{cls.__name__} is for a {' or '.join(cls.batches)}, and the data gives a {kinds[0]}; use "
+                "other data, or leave task= out, where it was typed: the data brings its own."
             )
 
     def check(self, batch: Any) -> None:

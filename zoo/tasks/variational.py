@@ -195,7 +195,7 @@ class Variational(Task):
         totals = torch.cat([kl.detach().sum(0), kl.new_tensor([len(kl)])]).double()  # (Z + 1,)
         if self.is_running and self.trainer.world_size > 1:
             self.add_up(totals)
-        return free_bits(kl, kl.detach().mean(0), self.free_bits)
+        return free_bits(kl, totals[:-1] / totals[-1], self.free_bits)
 
     def derived(self, means: dict[str, float]) -> dict[str, float]:
         return {"negative_elbo": means["reconstruction"] + means["kl"]} if "kl" in means else {}
