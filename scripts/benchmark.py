@@ -10,7 +10,8 @@ sequences  an LSTM over text: our training and writing against bare loops (scrip
 attention  a GPT in training, a Transformer in writing, memory against length (scripts/benchmark_attention.py)
 start      `python train.py` up to its first optimizer step against a bare script with the same data and model
 memory     peak memory of these two
-scale      samples a second of LeNet-5 in two processes with a thread each, against one process with two threads
+scale      samples a second of LeNet-5 in two processes with a thread each, against one process with two threads;
+               and the same of a loop without a trainer
 join       `python train.py` up to its first optimizer step with two processes against one
 keep       seconds that checkpoints take at the default intervals, against a whole training, every epoch the best
 Each ratio is the median over rounds in which the two sides take turns, so that a drifting machine does not matter.
@@ -105,6 +106,39 @@ try:
     runpy.run_path("ROOT/train.py", run_name="__main__")
 except SystemExit:
     pass
+"""
+
+
+# LeNet-5 without a trainer: ARGUMENTS is the number of processes; they share two threads.
+BARE_SCALE_SCRIPT = """
+import os, socket, statistics, sys, time
+processes = int(ARGUMENTS[0])
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]))
+rank = int(processes > 1 and os.fork() == 0)  # before torch has threads
+import torch
+sys.path.insert(0, "ROOT")
+from zoo.models.lenet5 import LeNet5
+torch.manual_seed(rank)
+torch.set_num_threads(2 // processes)
+model = LeNet5(in_channels=1, image_size=28, num_classes=10).to(memory_format=torch.channels_last)
+if processes > 1:
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=processes)
+    model = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+x, y, rates = torch.randn(128 // processes, 1, 28, 28), torch.randint(10, (128 // processes,)), []
+for _ in range(EPOCHS):
+    start = time.perf_counter()
+    optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    rates.append(128 / (time.perf_counter() - start))
+if rank == 0:
+    print("rate", statistics.median(rates[10:]), flush=True)
+if processes > 1:
+    torch.distributed.destroy_process_group()
+os._exit(0)
 """
 
 
@@ -366,7 +400,10 @@ def memory(rounds: int, steps: int, device: str) -> dict[str, Any]:
 
 
 def scale(rounds: int, steps: int, device: str) -> dict[str, Any]:
-    """Samples a second of the median step inside the epochs, global batch 128, default logging."""
+    """Samples a second of the median step inside the epochs, global batch 128, default logging.
+
+    `bare` is the same ratio of torch's DistributedDataParallel in a loop without a trainer: what the machine allows.
+    """
     common = ("model=lenet5", "data=digits", "data.image_size=28", "data.batch_size=128", "test=false")
     epochs = max(2, steps // 10)
 
@@ -376,7 +413,11 @@ def scale(rounds: int, steps: int, device: str) -> dict[str, Any]:
     def one() -> float:
         return child(RATE_SCRIPT, epochs, *common, "trainer.num_threads=2")["rate"]
 
-    return {"lenet5": ratios(two, one, rounds) | {"unit": "samples a second"}}
+    def bare(processes: int) -> float:
+        return child(BARE_SCALE_SCRIPT, 10 * epochs, str(processes))["rate"]
+
+    found = {"lenet5": ratios(two, one, rounds), "bare": ratios(lambda: bare(2), lambda: bare(1), rounds)}
+    return {name: ratio | {"unit": "samples a second"} for name, ratio in found.items()}
 
 
 def join(rounds: int, steps: int, device: str) -> dict[str, Any]:

@@ -46,7 +46,20 @@ def verdict(values: list[float], published: float, more_is_better: bool = True) 
 
 
 def run_seed(experiment: str, seed: int, folder: Path, threads: int | None, stamp: str) -> dict[str, Any]:
-    """Trains one seed, unless its folder holds it already, and returns its metrics and configuration.
+    """Trains one seed, and what it begins with, and returns its metrics and configuration."""
+    start = recipe(experiment).get("begins_with")
+    words, seconds = [], 0.0
+    if start:
+        before = trained(start, seed, folder, threads, recipe_hash(start))
+        words, seconds = [f"pretrained={folder / start / f'seed={seed}'}"], before["metrics"]["seconds"]
+    done = trained(experiment, seed, folder, threads, stamp, *words)
+    done["metrics"]["seconds"] += seconds
+    print(f"{experiment} seed {seed}: {done['metrics'][done['published']['metric']]:.4f}", flush=True)
+    return done
+
+
+def trained(experiment: str, seed: int, folder: Path, threads: int | None, stamp: str, *words: str) -> dict[str, Any]:
+    """Trains one seed of one recipe, unless its folder holds it already.
 
     One that was interrupted goes on; one of another configuration or code makes room.
     """
@@ -58,13 +71,12 @@ def run_seed(experiment: str, seed: int, folder: Path, threads: int | None, stam
             run_dir.mkdir(parents=True)
             mark.write_text(stamp, encoding="utf-8")
         command = [sys.executable, str(ROOT / "train.py"), f"experiment={experiment}", f"seed={seed}", "resume=auto"]
-        command += [f"run_dir={run_dir}", *([f"trainer.num_threads={threads}"] if threads else [])]
+        command += [f"run_dir={run_dir}", *words, *([f"trainer.num_threads={threads}"] if threads else [])]
         ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
         done = finished(run_dir, stamp)
         if done is None:
             last = (ended.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(f"experiment={experiment} seed={seed} ended with status {ended.returncode}: {last}")
-    print(f"{experiment} seed {seed}: {done['metrics'][done['published']['metric']]:.4f}", flush=True)
     return done
 
 
@@ -77,7 +89,7 @@ def finished(run_dir: Path, stamp: str) -> dict[str, Any] | None:
     if metrics["status"] != "finished":
         return None
     config: Any = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"))
-    return {"metrics": metrics, "config": config, "published": config["published"]}
+    return {"metrics": metrics, "config": config, "published": config.get("published")}
 
 
 def summarize(experiment: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -88,6 +100,7 @@ def summarize(experiment: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     from zoo.trace import first_losses
 
     config, published = runs[0]["config"], runs[0]["published"]
+    start = recipe(experiment).get("begins_with")
     values = [run["metrics"][published["metric"]] for run in runs]
     mean = sum(values) / len(values)
     spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else None
@@ -111,6 +124,7 @@ def summarize(experiment: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "code_files": [path.relative_to(ROOT).as_posix() for path in code_files(config)],
         "settings": settings(recipe(experiment)),
         "first_losses": first_losses(f"experiment={experiment}"),
+        **({"first_losses_before": first_losses(f"experiment={start}")} if start else {}),
         "versions": {
             "python": platform.python_version(),
             "torch": str(torch.__version__),

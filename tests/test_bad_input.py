@@ -252,6 +252,8 @@ CASES = [
     ),
     ("task=forecasting", "Data sets that do: etth1, series_csv, waves."),
     ("task=binary", "use task=classification"),
+    ("model=mlp task=adversarial", "is trained on labels or values. Models for it: dcgan, gan."),
+    ("model=mlp task=variational", "Models for it: cvae, vae."),
     ("optimizer=perceptron", "Use model=perceptron, or one of these optimizers"),
     ("model=perceptron data=diabetes", "use data with classes"),
     ("model=perceptron data=diabetes task.loss=mean_squared_error", "use data with classes"),

@@ -8,9 +8,10 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from zoo.commandline import CONFIGS, options
+from zoo.instantiate import parameters
 from zoo.provenance import targets
 from zoo.run import configure
-from zoo.settings import check_settings
+from zoo.settings import FACTS, check_settings
 
 GROUPS = (
     "task",
@@ -42,6 +43,15 @@ def test_every_choice_composes_and_names_things_that_exist(group, name):
     for target in targets(OmegaConf.to_container(cfg, resolve=False)):
         if target not in ("auto", "null"):
             assert callable(get_object(target)), target
+
+
+@pytest.mark.parametrize("name", options("data"))
+def test_a_setting_of_a_data_set_is_one_that_its_class_takes(name):
+    """What a model asks of data is left out where the data has no such setting: it must be seen where it has."""
+    data = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml").get("data", {})
+    own = {str(key) for key in data if key != "_target_"} - set(FACTS)
+    taken = parameters(get_object(data["_target_"])) if data.get("_target_", "???") != "???" else own
+    assert own <= taken
 
 
 @pytest.mark.parametrize("name", [name for name in options("experiment") if "/" not in name])

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from zoo.commandline import CONFIGS
+from zoo.provenance import recipe
 from zoo.run import configure, run
 
 pytestmark = pytest.mark.docs
@@ -192,5 +193,7 @@ def test_a_command_of_a_yaml_header_runs(header, workplace, monkeypatch):
     for run_dir in [word.partition("=")[2] for word in words if word.startswith("pretrained=outputs/")]:
         if not (workplace / run_dir).exists():  # what another line of the same header leaves there
             model = [word for word in words if word.startswith("model=")]
+            recipes = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
+            model += [f"experiment={recipe(name)['begins_with']}" for name in recipes]
             assert run(configure(*model, *short, run_dir=workplace / run_dir)) == 0
     assert run(configure(*words, *short, run_dir=workplace / "runs" / str(HEADERS.index(header)))) == 0

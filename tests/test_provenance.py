@@ -60,3 +60,20 @@ def test_the_verdict_follows_the_standard_error(values, published, expected):
 def test_an_error_rate_is_better_when_it_is_smaller():
     assert reproduce.verdict([0.01, 0.011, 0.012], 0.02, more_is_better=False) == "beaten"
     assert reproduce.verdict([0.03], 0.02, more_is_better=False) == "missed"
+
+
+def test_a_recipe_that_begins_with_another_trains_that_first_with_the_same_seed(tmp_path, monkeypatch):
+    recipes = {"second": {"begins_with": "before/first"}, "before/first": {}}
+    monkeypatch.setattr(reproduce, "recipe", recipes.__getitem__)
+    monkeypatch.setattr(reproduce, "recipe_hash", lambda name: f"hash of {name}")
+    calls = []
+
+    def trained(experiment, seed, folder, threads, stamp, *words):
+        calls.append((experiment, seed, stamp, *words))
+        return {"metrics": {"seconds": 60.0, "test/accuracy": 0.5}, "published": {"metric": "test/accuracy"}}
+
+    monkeypatch.setattr(reproduce, "trained", trained)
+    done = reproduce.run_seed("second", 2, tmp_path, None, "stamp")
+    start = f"pretrained={tmp_path / 'before/first' / 'seed=2'}"
+    assert calls == [("before/first", 2, "hash of before/first"), ("second", 2, "stamp", start)]
+    assert done["metrics"]["seconds"] == 120.0, "a seed's time is that of both"

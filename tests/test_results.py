@@ -49,8 +49,19 @@ def test_the_present_code_begins_a_recipe_as_its_result_began(name):
     """
     if not os.environ.get("ZOO_DATA"):
         pytest.skip("ZOO_DATA names no folder with the data sets")
+    check_losses(name, result_of(name)["first_losses"], name)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if recipe(name).get("begins_with")])
+def test_the_present_code_begins_what_a_recipe_begins_with_as_it_was(name):
+    if not os.environ.get("ZOO_DATA"):
+        pytest.skip("ZOO_DATA names no folder with the data sets")
+    check_losses(recipe(name)["begins_with"], result_of(name)["first_losses_before"], name)
+
+
+def check_losses(experiment, expected, name):
     unseen = ["trainer.limit_val_batches=1", "callbacks.activity=null"]  # nothing but the losses is looked at
-    expected, found = result_of(name)["first_losses"], first_losses(f"experiment={name}", *unseen)
+    found = first_losses(f"experiment={experiment}", *unseen)
     advice = f"run: python scripts/reproduce.py {name} seeds=3"
     assert found[:5] == pytest.approx(expected[:5], rel=1e-3), advice
     assert found[5:] == pytest.approx(expected[5:], rel=2e-2), advice

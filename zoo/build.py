@@ -19,7 +19,7 @@ from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.checkpoint import check_resume, check_run, find_resume, load_pretrained, newest_first, read
 from zoo.commandline import CONFIGS, options
 from zoo.errors import UserError
-from zoo.instantiate import deepest, make, named
+from zoo.instantiate import deepest, make, named, parameters
 from zoo.layers.dropout import use_dropout
 from zoo.layers.init import left_alone
 from zoo.peers import accelerator_for, cores, first_process_first, join, place, started_by_others
@@ -66,9 +66,7 @@ def build(cfg: DictConfig) -> Run:
     notes = list(data.prepare().notes)
     model = build_model(config, data)
     if not config.get("resume"):
-        notes += initialize(config, model)  # pretrained= is the seventh initialization: it comes last, and stays
-    if config.get("pretrained") and not config.get("resume"):
-        notes += load_pretrained(model, config["pretrained"]).lines()
+        notes += initialize(config, model) + load(config, model)
     check_sparse_gradients(config, model)
     if hasattr(get_object(config["task"]["_target_"]), "check_kind"):  # before the model is asked to take it
         get_object(config["task"]["_target_"]).check_kind(data.part("train")[torch.tensor([0])])
@@ -207,7 +205,7 @@ def drop_wishes(cfg: DictConfig) -> None:
     path = CONFIGS / "model" / f"{choice(cfg, 'model')}.yaml"
     model: Any = OmegaConf.load(path) if path.is_file() else {}
     wishes = model.get("data") or {}
-    accepted = inspect.signature(get_object(cfg.data._target_)).parameters if wishes else {}
+    accepted = parameters(get_object(cfg.data._target_)) if wishes else set()
     with open_dict(cfg):
         for key in wishes:
             if key in cfg.data and key not in accepted and key not in FACTS:
@@ -305,6 +303,15 @@ def initialize(config: dict[str, Any], model: nn.Module) -> list[str]:
         f"init={name}: {len(done) - biases} weights set, {biases} biases 0"
         + (f"; as the model made them: {left}" if left else "")
     ]
+
+
+def load(config: dict[str, Any], model: nn.Module) -> list[str]:
+    """Weights of an earlier run, the seventh initialization: it comes last, and stays."""
+    if config.get("pretrained"):
+        return load_pretrained(model, config["pretrained"]).lines()
+    start = config.get("begins_with")
+    lacks = f"It begins with weights of experiment={start}, and has none: train that, then pretrained=<its run folder>."
+    return [lacks] if start else []
 
 
 def sizes_for(target: str, config: dict[str, Any]) -> dict[str, Any]:

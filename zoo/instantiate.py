@@ -1,5 +1,6 @@
 """From a `_target_` to what it names; whatever a constructor objects to becomes one line."""
 
+import inspect
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -39,3 +40,15 @@ def named(target: str, key: str) -> Any:
         return get_object(target)
     except Exception as error:
         raise UserError(f"{key}._target_={target} is not there: {str(deepest(error)).splitlines()[0]}") from error
+
+
+def parameters(kind: Any) -> set[str]:
+    """The names that a constructor takes, also where it hands `**settings` on to the constructor of its base."""
+    names: set[str] = set()
+    makers = [base.__init__ for base in kind.__mro__ if "__init__" in vars(base)] if inspect.isclass(kind) else [kind]
+    for maker in makers:
+        found = inspect.signature(maker).parameters
+        names |= set(found)
+        if not any(one.kind is one.VAR_KEYWORD for one in found.values()):
+            break
+    return names

@@ -61,13 +61,17 @@ def settings(composed: dict[str, Any]) -> dict[str, Any]:
             else:
                 yield name, value
 
-    return dict(walk(composed, ""))
+    found = dict(walk(composed, ""))
+    if composed.get("begins_with"):
+        found |= {f"begins_with.{key}": value for key, value in settings(recipe(composed["begins_with"])).items()}
+    return found
 
 
 def recipe_hash(experiment: str) -> str:
     """16 hexadecimal digits of a recipe's configuration and code: a result is stale when they have changed."""
     composed = recipe(experiment)
-    return hashlib.sha256((config_hash(composed) + code_hash(composed)).encode()).hexdigest()[:16]
+    start = recipe_hash(composed["begins_with"]) if composed.get("begins_with") else ""
+    return hashlib.sha256((config_hash(composed) + code_hash(composed) + start).encode()).hexdigest()[:16]
 
 
 def targets(config: Any) -> Iterator[str]:

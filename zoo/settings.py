@@ -22,7 +22,7 @@ FACTS = (
     *("src_vocab_size", "tgt_vocab_size", "num_words"),
 )
 NEEDED = ("model", "data", "task", "optimizer", "trainer")
-NOTES = ("choices", "overrides", "published")  # top-level keys that are written down and steer nothing
+NOTES = ("choices", "overrides", "published", "begins_with")  # top-level keys that are written down and steer nothing
 # What may stand besides what kind and range allow.
 EXCEPTIONS: dict[str, Any] = {
     "data.batch_size": "full",
@@ -270,7 +270,33 @@ def check_pair(cfg: DictConfig) -> None:
         forms = re.findall(r"\$\{oc\.select:data\.((?!horizon)\w+)", str(list(settings.values())))
         if forms and not given & set(forms):
             raise misfit(cfg, group, *forms)
+        lacks = re.findall(r"\$\{task\.(\w+)", str(list(settings.values())))
+        if group == "model" and set(lacks) - {str(key) for key in cfg.task}:
+            raise stranger(cfg)
     check_head(cfg)
+
+
+def stranger(cfg: DictConfig) -> UserError:
+    """A model that is trained on labels, and a task that has no use for them: which models the task is for."""
+    task = choice(cfg, "task")
+    fit = [name for name in options("model") if task_of(name) == task]
+    return UserError(
+        f"task={task} is not for model={choice(cfg, 'model')}, which is trained on labels or values. Models for it: "
+        f"{', '.join(fit) or 'none'}."
+    )
+
+
+def task_of(name: str) -> str | None:
+    """The task that a model's yaml brings, or that of the model which it starts from."""
+    node: Any = OmegaConf.load(CONFIGS / "model" / f"{name}.yaml")
+    found = None
+    for entry in node.get("defaults", []):
+        found = (
+            (None if entry == "_self_" else task_of(entry)) if isinstance(entry, str) else entry.get("override /task")
+        )
+        if found:
+            break
+    return found
 
 
 SEQUENCE_HEADS = ("next_step", "forecaster", "masked", "sequence")  # that few models have
