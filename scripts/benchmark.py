@@ -8,6 +8,7 @@ input      our batches of images against torchvision's data set and a DataLoader
 augment    our augmentation of batches against torchvision's transforms of single images (scripts/benchmark_augment.py)
 sequences  an LSTM over text: our training and writing against bare loops (scripts/benchmark_sequences.py)
 attention  a GPT in training, a Transformer in writing, memory against length (scripts/benchmark_attention.py)
+generative steps of a Boltzmann machine, a GAN and a VAE against bare loops (scripts/benchmark_generative.py)
 start      `python train.py` up to its first optimizer step against a bare script with the same data and model
 memory     peak memory of these two
 scale      samples a second of LeNet-5 in two processes with a thread each, against one process with two threads;
@@ -34,7 +35,8 @@ from zoo.errors import UserError, suggest
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = {
-    "only": "one of loop, input, augment, formats, sequences, attention, start, memory, scale, join, keep (all)",
+    "only": "one of loop, input, augment, formats, sequences, attention, generative, start, memory, scale, join and "
+    "keep (all)",
     "rounds": "how often the sides take turns (5)",
     "steps": "training steps in a round (300)",
     "device": "cpu or gpu (cpu)",
@@ -368,6 +370,13 @@ def attention(rounds: int, steps: int, device: str) -> dict[str, Any]:
     return benchmark_attention.attention(ratios, medians, synchronize, child, rounds, steps, device)
 
 
+def generative(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Microseconds a step of a Boltzmann machine, a GAN and a VAE."""
+    import benchmark_generative
+
+    return benchmark_generative.generative(medians, synchronize, rounds, steps, device)
+
+
 def child(code: str, epochs: int, *arguments: str) -> dict[str, float]:
     """Runs a script in a process of its own: what it prints as `name number`, of several the greatest.
 
@@ -480,7 +489,7 @@ def kept(name: str, rounds: int) -> dict[str, Any]:
 
 MEASURES = {
     **{"loop": loop, "input": inputs, "augment": augment, "formats": formats},
-    **{"sequences": sequences, "attention": attention},
+    **{"sequences": sequences, "attention": attention, "generative": generative},
     **{"start": start, "memory": memory, "scale": scale, "join": join, "keep": keep},
 }
 
@@ -505,7 +514,7 @@ def main() -> int:
         figures[name] = MEASURES[name](int(given["rounds"]), int(given["steps"]), given["device"])
         for what, row in figures[name].items():
             print(
-                f"{name:<10}{what:<27} ours {row['ours']:>10.2f}  bare {row['theirs']:>10.2f} {row['unit']:<20}"
+                f"{name:<11}{what:<27} ours {row['ours']:>10.2f}  bare {row['theirs']:>10.2f} {row['unit']:<20}"
                 f" ratio {row['ratio']:.3f} ({row['ratio_min']:.3f} to {row['ratio_max']:.3f})",
                 flush=True,
             )

@@ -50,13 +50,14 @@ def test_which_machines_can_be_summed():
     assert can_be_summed(RBMLayer(99, 5, visible="gaussian"))
 
 
+@pytest.mark.parametrize("base", [None, torch.linspace(-1, 1, 12)])
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
-def test_annealing_finds_it_within_its_own_interval(visible):
+def test_annealing_finds_it_within_its_own_interval(visible, base):
     layer = machine(12, 10, visible, std=0.4)
     exact = float(log_partition(layer))
     inside, apart = 0, []
     for seed in range(4):
-        found = annealed_importance(layer, runs=60, steps=150, generator=torch.Generator().manual_seed(seed))
+        found = annealed_importance(layer, runs=60, steps=150, generator=torch.Generator().manual_seed(seed), base=base)
         assert found.low <= found.log_partition <= found.high
         inside += found.low <= exact <= found.high
         apart.append(abs(found.log_partition - exact))

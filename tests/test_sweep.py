@@ -97,6 +97,23 @@ def test_every_prepared_sweep_fits_the_default_run(name, tmp_path):
     assert found.common == []
 
 
+@pytest.mark.parametrize(
+    ("typed", "ranked"),
+    [
+        ("model=gan task.monitor=parzen", ("val/parzen", "max")),
+        ("model=rbm", ("val/pseudo_likelihood", "max")),
+        ("model=rbm data=iris", ("val/loss", "min")),  # Gaussian units have none
+        ("model=dbn", ("val/loss", "min")),  # whose layers say which epoch counts, not which run
+        ("model=autoencoder", ("val/loss", "min")),
+        ("model=seq2seq data=dates task.monitor=bleu", ("val/bleu", "max")),
+        ("model=mlp", ("val/accuracy", "max")),
+    ],
+)
+def test_cells_are_ranked_by_what_their_task_watches(typed, ranked, tmp_path):
+    found = begin(["-m", "seed=0,1", *typed.split()], tmp_path)
+    assert (found.settings["metric"], found.settings["mode"]) == ranked
+
+
 def test_the_depth_ladder_has_nine_rungs(tmp_path):
     points = [cell["point"]["model.hidden_features"] for cell in begin(["sweep=depth_ladder"], tmp_path).cells]
     assert [point.count("64") for point in points] == list(range(9))
@@ -129,6 +146,7 @@ def test_what_is_typed_wins_over_the_prepared_space(tmp_path, monkeypatch):
         ("sweep=optuna sweep.num_trials=0", "sweep.num_trials=0 must be"),
         ("sweep=learning_rate sweep.metric=val/loss", "sweep.mode=min"),
         ("sweep.jobs=2", "varies nothing"),
+        ("-m model=gan seed=0,1", "sweep.metric=test/parzen sweep.mode=max"),
         ("-m model=mlp,lenet6", "lenet6"),
         ("-m run_dir=a,b", "run_dir is the folder"),
     ],

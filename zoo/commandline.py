@@ -225,6 +225,11 @@ def guarded(command: Callable[[], Any], speaks: Callable[[], bool] = lambda: Tru
         hint = "choose another run_dir=." if ours else "give another name, or mend its permissions."
         hint = "free some space." if full else hint
         message, cause = f"Cannot use {error.filename or 'a file'}: {error.strerror}; {hint}", error
+    except RuntimeError as error:
+        if "home directory" not in str(error):
+            raise
+        home = next((a for a in sys.argv[1:] if unquoted(a).startswith("~") or a.startswith("~")), "A path")  # ~name
+        message, cause = f"{home} begins with the home of a user who is not there; write ./~... for such a name.", error
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED

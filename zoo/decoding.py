@@ -262,8 +262,9 @@ def beam_search(
 
     At each step, of the best 2 K continuations of the open beams, those among the first K that end are kept with their
     score, and the best K of the others stay open. A text is done when no open beam can still become the best; or when K
-    have ended and no open one is better so far; or at its limit. One beam is `greedy`, and enough of them find the best
-    text there is. Those that had not ended when their search did come last.
+    have ended and no open one is better so far; or at its limit. The second is a rule of thumb where a length penalty
+    rewards the longer text: an open one, not better so far, might still have become so. One beam is `greedy`, and as
+    many as there are texts find the best. Those that had not ended when their search did come last.
 
     Args:
         step, first, state, steps, eos: see `greedy`. The prompt is read once, not K times.

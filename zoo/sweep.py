@@ -235,8 +235,8 @@ def monitored(settings: dict[str, Any], cfg: DictConfig) -> dict[str, str]:
         task = get_object(target)
     except Exception as error:  # whatever stands in the way of an import
         raise UserError(f"task._target_={target} is not there.") from error
-    mode = settings["mode"] if settings["mode"] != "auto" else task.mode
-    return {"metric": task.monitor, "mode": mode}
+    metric, mode = task.compared_by(OmegaConf.to_container(cfg, resolve=False))
+    return {"metric": metric, "mode": mode if settings["mode"] == "auto" else settings["mode"]}
 
 
 def go_on(arguments: Sequence[str], folder: Path) -> Sweep:

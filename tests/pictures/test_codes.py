@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from zoo.pictures.codes import code_map, reconstructions
+from zoo.pictures.codes import code_map, reconstructions, rows_said_again
 
 
 def test_each_row_has_its_images_on_the_scale_of_the_first():
@@ -22,6 +22,17 @@ def test_colours_stay_and_what_is_no_number_is_drawn():
     figure = reconstructions({"input": x, "reconstruction": torch.full_like(x, torch.nan)})
     mosaic = torch.from_numpy(figure.axes[0].images[0].get_array().data)
     torch.testing.assert_close(mosaic[1:5, 1:5], x[0].permute(1, 2, 0))
+
+
+def test_a_table_has_a_panel_for_each_of_its_first_columns():
+    x = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    figure = rows_said_again(x, 2 * x)
+    panels = [axis for axis in figure.axes if axis.axison]
+    assert len(panels) == 4
+    for column, axis in enumerate(panels):
+        points = torch.as_tensor(axis.collections[0].get_offsets().data, dtype=torch.float32)
+        torch.testing.assert_close(points, torch.stack([x[:, column], 2 * x[:, column]], 1))
+    assert len([a for a in rows_said_again(torch.rand(3, 9), torch.full((3, 9), torch.nan)).axes if a.axison]) == 6
 
 
 def test_a_map_has_a_colour_for_each_class_and_the_rest_in_grey():

@@ -286,4 +286,7 @@ def test_pictures_of_images_and_of_tables(tmp_path):
     assert torch.equal(shown["fantasies"], again["fantasies"])
     model = RBM(in_features=4, hidden_features=3)
     table = attached(ContrastiveDivergence(model, SGD))
-    assert list(table.eval().show(SimpleNamespace(inputs=(torch.rand(5, 4),)))) == ["hidden_activity"]
+    assert list(table.eval().show(SimpleNamespace(inputs=(torch.rand(5, 4),)))) == [
+        "hidden_activity",
+        "reconstructions",
+    ]

@@ -245,10 +245,12 @@ def test_pictures_are_of_images_and_codes_of_all():
     model = Autoencoder(in_features=4, hidden_features=[5], latent_size=3)
     rows = TableBatch(torch.randn(8, 4), torch.randn(8, 1))
     of_table = task_of(model, class_names=["price"]).show(rows)
-    assert list(of_table) == ["codes"]
+    assert list(of_table) == ["reconstructions", "codes"]
+    points = of_table["reconstructions"].axes[1].collections[0].get_offsets()
+    assert np.allclose(points, torch.stack([rows.inputs[0][:, 1], model(rows.inputs[0])[:, 1]], 1).detach())
     assert of_table["codes"].axes[0].get_title() == "first two principal components of 3 codes"
     nn.init.constant_(model.encoder[0].weight, math.nan)
-    assert task_of(model).show(rows) == {}
+    assert list(task_of(model).show(rows)) == ["reconstructions"]
 
 
 # ---- whole runs

@@ -69,6 +69,7 @@ class HandedOver(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
         scale, gradients = outputs[0], ctx.gradients
+        ctx.gradients = ()  # autograd keeps as .grad, without a copy, what nobody else holds
         unscaled = scale.device.type == "cpu" and scale.item() == 1  # as in nearly every run
         return None, None, *(gradient if unscaled else scale * gradient for gradient in gradients)
 

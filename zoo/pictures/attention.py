@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MARKS = {" ": "▁", "\n": "⏎", "\t": "⇥"}  # a word piece that begins a word begins with a space
 LONGEST = 18  # characters of a label
+LABEL_SIZE = 8  # points
 MOST_LABELS = 60  # of an axis
 ACROSS = 4  # panels side by side
 
@@ -44,7 +45,7 @@ def put_tokens(axis: Any, src_tokens: Sequence[str] | None, tgt_tokens: Sequence
     for tokens, set_ticks in ((src_tokens, axis.set_xticks), (tgt_tokens, axis.set_yticks)):
         step = math.ceil(len(tokens or ()) / MOST_LABELS) or 1
         places = range(0, len(tokens or ()), step)
-        set_ticks(places, [label(token) for token in (tokens or ())[::step]], fontsize=8, parse_math=False)
+        set_ticks(places, [label(token) for token in (tokens or ())[::step]], fontsize=LABEL_SIZE, parse_math=False)
     for text in axis.get_xticklabels():
         text.set_rotation(90 if len(text.get_text()) > 1 else 0)
     axis.tick_params(length=2)
@@ -96,8 +97,12 @@ def heads(weights: Tensor, src_tokens: Sequence[str], tgt_tokens: Sequence[str],
 
 
 def room_for(tokens: Sequence[str]) -> float:
-    """Inches that the longest label takes."""
-    return 0.25 + 0.075 * max((len(label(token)) for token in tokens), default=0)
+    """Inches that the widest label takes."""
+    from matplotlib.textpath import TextPath
+
+    drawn = {label(token) for token in tokens} - {""}
+    widths = [TextPath((0, 0), text, size=LABEL_SIZE).get_extents().width for text in drawn]  # points
+    return 0.25 + max(widths, default=0.0) / 72
 
 
 def of_layers(layers: Mapping[str, Tensor], src_tokens: Sequence[str], tgt_tokens: Sequence[str]) -> dict[str, Figure]:

@@ -5,6 +5,7 @@ Axes: N samples, C channels, H height, W width, K classes or target columns
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CLASSES = 20  # that are told apart by colour
+MOST_COLUMNS = 6  # of a table, drawn side by side
 
 
 def reconstructions(rows: Mapping[str, Tensor]) -> Figure:
@@ -43,6 +45,30 @@ def reconstructions(rows: Mapping[str, Tensor]) -> Figure:
     axis.imshow(mosaic.numpy(), interpolation="nearest", aspect="auto")
     for i, title in enumerate(rows):
         axis.text(-1, i * (height + gap) + gap + height / 2, title, ha="right", va="center", fontsize=8)
+    return figure
+
+
+def rows_said_again(x: Tensor, said: Tensor) -> Figure:
+    """What is said of each value over the value itself, for the first columns of a table; exact is on the diagonal.
+
+    Args:
+        x, said: (N, F).
+    """
+    x, said = (rows.detach().float().cpu() for rows in (x, said))
+    number = min(MOST_COLUMNS, x.shape[1])
+    across = min(3, number)
+    down = math.ceil(number / across)
+    figure, axes = new_figure(2.6 * across, 2.6 * down, down, across)
+    for column, axis in enumerate(axes.flat):
+        if column >= number:
+            axis.axis("off")
+            continue
+        axis.axline((0, 0), slope=1, color="gray", linewidth=0.8)
+        axis.scatter(x[:, column].numpy(), said[:, column].numpy(), s=8, alpha=0.6)
+        axis.set_title(f"column {column + 1}", fontsize=9)
+        axis.grid(alpha=0.3)
+    figure.supxlabel("value", fontsize=9)
+    figure.supylabel("reconstruction", fontsize=9)
     return figure
 
 

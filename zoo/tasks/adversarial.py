@@ -21,7 +21,7 @@ No loss says how good the samples are, so by default the last epoch is kept; `mo
 Axes: B batch, N samples, Z latent, K classes or modes
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -43,12 +43,8 @@ MONITORS = {"modes": "max", "high_quality": "max", "parzen": "max"}
 METHODS = ("generator", "discriminator", "latent", "from_latent", "sample", "prior", "latent_size")
 IN_VALIDATION = 2500  # samples of a mixture that are counted after each epoch, as in the VEEGAN paper
 PAIRED = 1000  # points on either side of the exact transport
-SHOWN, ROW, CLOUD, CELLS = (
-    64,
-    12,
-    512,
-    100,
-)  # images, of them in a row of the history; points; cells of the field's side
+SHOWN, ROW = 64, 12  # images, and of them in a row of the history
+CLOUD, CELLS = 512, 100  # points; cells of the field's side
 CHUNK = 500  # samples made at a time
 
 
@@ -136,6 +132,14 @@ class Adversarial(Task):
 
     # ---- what is trained
 
+    @classmethod
+    def compared_by(cls, config: Mapping[str, Any]) -> tuple[str, str]:
+        monitor = config["task"].get("monitor")
+        if monitor is None:
+            hint = "sweep.metric=test/parzen sweep.mode=max, or of rows sweep.metric=test/transport sweep.mode=min"
+            raise UserError(f"No loss says how good the samples of a generator are; give {hint}.")
+        return f"val/{monitor}", MONITORS.get(monitor, "max")
+
     def check(self, batch: Any) -> None:
         super().check(batch)
         missing = [name for name in METHODS if not hasattr(self.model, name)]
@@ -219,9 +223,8 @@ class Adversarial(Task):
         if turn != "discriminator":
             values["loss/generator"] = self.generators_turn(x, label)
             parts.append(values["loss/generator"])
-        if (
-            turn is not None and self.attached and self.trainer.world_size > 1
-        ):  # DDP waits for a gradient of every parameter
+        together = turn is not None and self.attached and self.trainer.world_size > 1
+        if together:  # DDP waits for a gradient of every parameter
             other = self.two.discriminator if turn == "generator" else self.two.generator
             parts.append(0.0 * torch.stack([p.sum() for p in other.parameters() if p.requires_grad]).sum())
         return {"loss": torch.stack(parts).sum(), **values}

@@ -6,7 +6,7 @@ A task knows a model by its call alone. It never logs from inside a training ste
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -124,6 +124,15 @@ class Task(LightningModule):
                 f"{cls.__name__} is for a {' or '.join(cls.batches)}, and the data gives a {kinds[0]}; use "
                 "other data, or leave task= out, where it was typed: the data brings its own."
             )
+
+    @classmethod
+    def compared_by(cls, config: Mapping[str, Any]) -> tuple[str, str]:
+        """Metric and mode by which runs are told better from worse before there is one, as by a sweep.
+
+        Args:
+            config: of a run, as it is typed; references in it are not resolved.
+        """
+        return cls.monitor, cls.mode
 
     def check(self, batch: Any) -> None:
         """Raises UserError where the losses are not for a batch of the data, or not for this model."""

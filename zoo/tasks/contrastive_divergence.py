@@ -23,7 +23,7 @@ and of validation and test, of binary data (grey pixels are rounded, as in the T
 Axes: B batch, C chains, V visible units, H hidden units
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -106,6 +106,14 @@ class ContrastiveDivergence(LayerByLayer):
         for level, layer in enumerate(self.layers) if persistent else ():
             noise = torch.rand(chains, len(layer.visible_bias), generator=generator_at(seed, "chains", level))
             self.register_buffer(f"chains_{level}", layer.drawn(layer.means(torch.zeros_like(noise)), noise))
+
+    @classmethod
+    def compared_by(cls, config: Mapping[str, Any]) -> tuple[str, str]:
+        """By the pseudo-likelihood of one binary machine, else by the loss of the last layer."""
+        model, is_image = config["model"], "image_shape" in config["data"]
+        binary = model.get("visible") == "bernoulli" or (model.get("visible") is None and is_image)
+        one = binary and isinstance(model.get("hidden_features"), int)
+        return ("val/pseudo_likelihood", "max") if one else super().compared_by(config)
 
     def check(self, batch: Any) -> None:
         super().check(batch)

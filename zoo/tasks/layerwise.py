@@ -22,6 +22,7 @@ from zoo.errors import UserError
 from zoo.losses.boltzmann import reconstruction_loss
 from zoo.noise import Noise
 from zoo.pictures.boltzmann import hidden_activity, side_by_side
+from zoo.pictures.codes import rows_said_again
 from zoo.pictures.layers import kernels
 from zoo.tasks.base import Task
 
@@ -156,6 +157,8 @@ class LayerByLayer(Task):
         if len(model.image_shape) == 3:
             shown["filters"] = kernels(self.filters())
             shown["reconstructions"] = side_by_side(x[:SHOWN], model.down(h[:SHOWN], self.level + 1))
+        else:
+            shown["reconstructions"] = rows_said_again(x, model.down(h, self.level + 1))
         return shown
 
     def filters(self) -> Tensor:

@@ -42,7 +42,7 @@ from zoo.losses.reconstruction import (
     squared_errors,
 )
 from zoo.noise import Noise
-from zoo.pictures.codes import code_map, reconstructions
+from zoo.pictures.codes import code_map, reconstructions, rows_said_again
 from zoo.tasks.base import Means, Task
 
 LOSSES, SPARSITY = ("mse", "bce"), ("none", "kl", "l1")
@@ -293,16 +293,18 @@ class Reconstruction(Task):
     # ---- what is worth seeing
 
     def show(self, batch: Any) -> dict[str, Any]:
-        """A few images, spoilt and said again, always with the same noise; and a map of the codes."""
+        """A few images, or rows, spoilt and said again, always with the same noise; and a map of the codes."""
         x, shown = batch.inputs[0], {}
         with torch.no_grad():
             codes = self.model.encode(x)  # type: ignore[operator]
-            few = x[:SHOWN]
+            few = x[:SHOWN] if x.ndim == 4 else x
             seen = self.corrupted(few, ("show",), Noise(self.seed), len(few))
             said = self.said(self.model(seen))
         if x.ndim == 4:
             rows = {"input": few} | ({"with noise": seen} if self.spoils else {}) | {"reconstruction": said}
             shown["reconstructions"] = reconstructions(rows)
+        else:
+            shown["reconstructions"] = rows_said_again(few, said)
         if not codes.isfinite().all():
             return shown
         size = codes.shape[1]

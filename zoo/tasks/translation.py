@@ -14,7 +14,7 @@ Axes: B batch, S source steps, T target steps, H heads, V vocabulary
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -65,6 +65,11 @@ class Translation(Task):
 
     batches = ("PairBatch",)
     shows_every_epoch = True
+
+    @classmethod
+    def compared_by(cls, config: Mapping[str, Any]) -> tuple[str, str]:
+        monitor = config["task"].get("monitor", "loss")
+        return f"val/{monitor}", MONITORS.get(monitor, "min")
 
     def __init__(
         self,
