@@ -101,8 +101,9 @@ def network(overrides: list[str]) -> tuple[Any, tuple[Any, ...], str]:
     from omegaconf import OmegaConf
 
     from zoo.instantiate import make
+    from zoo.pairs import check_pair
     from zoo.run import configure
-    from zoo.settings import FACTS, check_pair, check_settings, choice
+    from zoo.settings import FACTS, check_settings, choice
 
     flags = [argument for argument in overrides if argument.startswith("-")]
     if flags:

@@ -71,6 +71,8 @@ MAY_IMPORT = {
     "ranking": (set(), set()),
     # The trunk: what puts the rooms together.
     "settings": ({"commandline"}, {"omegaconf"}),
+    "pairs": ({"commandline", "settings"}, {"omegaconf"}),
+    "checks": ({"pairs", "peers", "settings"}, {"torch"}),
     "build": (
         {
             "scratch",
@@ -78,8 +80,10 @@ MAY_IMPORT = {
             "checkpoint",
             "commandline",
             "callbacks",
+            "checks",
             "instantiate",
             "layers",
+            "pairs",
             "peers",
             "settings",
             "trainer",

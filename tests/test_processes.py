@@ -106,6 +106,7 @@ def test_150_steps_are_those_of_one_process(tmp_path, model):
         ("cnn1d", ""),
         ("alexnet", "model.dropout=0 model.widths=[8,24,48,32,32] model.hidden_features=[64,64]"),
         ("vgg", "model.dropout=0 model.batch_norm=false"),
+        ("mlp", "finetune=gradual_unfreezing trainer.max_epochs=3 model.hidden_features=[12,10]"),
         ("conv_autoencoder", "task.noise=salt_and_pepper"),
         # Activities of the samples of all processes, with noise and the Jacobian of the codes.
         (

@@ -584,10 +584,11 @@ def test_a_function_is_called_only_where_it_is_typed_again(tmp_path):
 # ---- what it does
 
 
-def test_a_frozen_part_stays_frozen_in_the_middle_of_an_epoch(tmp_path):
+@pytest.mark.parametrize("option", ["head", "gradual_unfreezing", "discriminative_lr", "lora"])
+def test_fine_tuning_goes_on_in_the_middle_of_an_epoch_as_it_was(option, tmp_path):
     net = ["model.normalization=BatchNorm1d", *SILENT]
     go(*net, "trainer.max_epochs=1", run_dir=tmp_path / "source")
-    typed = [*net, f"pretrained={tmp_path}/source", "finetune=head", "seed=1"]
+    typed = [*net, f"pretrained={tmp_path}/source", f"finetune={option}", "seed=1"]
     go(*typed, run_dir=tmp_path / "whole")
     cut(*typed, after=27, run_dir=tmp_path / "run")
     shutil.rmtree(tmp_path / "source" / "checkpoints")  # no longer needed

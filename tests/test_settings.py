@@ -4,8 +4,9 @@ import pytest
 from omegaconf import open_dict
 
 from zoo.errors import UserError
+from zoo.pairs import check_pair
 from zoo.run import configure
-from zoo.settings import check_pair, check_settings
+from zoo.settings import check_settings
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,18 @@ from torch import nn
 
 from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.checkpoint import check_resume, check_run, find_resume, load_pretrained, newest_first, read
+from zoo.checks import check_baselines, check_output, check_processes, check_sparse_gradients
 from zoo.commandline import CONFIGS, options
 from zoo.errors import UserError
 from zoo.instantiate import deepest, make, named, parameters
 from zoo.layers.dropout import use_dropout
 from zoo.layers.init import left_alone
+from zoo.layers.lora import adapters, add_lora
+from zoo.pairs import check_pair, misfit
 from zoo.peers import accelerator_for, cores, first_process_first, join, place, started_by_others
 from zoo.scratch.swap import write_out
 from zoo.session import Run
-from zoo.settings import FACTS, check_class_weights, check_pair, check_settings, choice, misfit, settle_task, with_head
+from zoo.settings import FACTS, check_class_weights, check_settings, choice, settle_task
 from zoo.trainer import build_trainer, quiet_libraries
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,7 @@ def build(cfg: DictConfig) -> Run:
     model = build_model(config, data)
     if not config.get("resume"):
         notes += initialize(config, model) + load(config, model)
+    notes += adapt(config, model)
     check_sparse_gradients(config, model)
     if hasattr(get_object(config["task"]["_target_"]), "check_kind"):  # before the model is asked to take it
         get_object(config["task"]["_target_"]).check_kind(data.part("train")[torch.tensor([0])])
@@ -108,25 +112,6 @@ def set_threads(cfg: DictConfig) -> None:
         threads = ALL_THREADS if here == 1 else int(asked) if asked.isdigit() else shared
     torch.set_num_threads(int(threads))
     cfg.trainer.num_threads = int(threads)
-
-
-def check_processes(data: Any) -> None:
-    """Raises UserError where a batch cannot be shared out among the processes."""
-    world_size = place()[1]
-    if data.train_batch_size < world_size:
-        raise UserError(
-            f"data.batch_size={data.train_batch_size} is the batch of all processes together, too small for "
-            f"{world_size} of them; give at least {world_size}, or fewer trainer.devices."
-        )
-
-
-def check_baselines(cfg: DictConfig, data: Any) -> None:
-    """Raises UserError where scikit-learn's models cannot stand beside the network."""
-    if cfg.get("baselines") and "num_features" not in data.prepare().facts:
-        raise UserError(
-            f"baselines=true is for images and tables with classes or quantities, and data={choice(cfg, 'data')} has "
-            "none; leave it out."
-        )
 
 
 def go_on(run: Run, source: str) -> None:
@@ -314,6 +299,16 @@ def load(config: dict[str, Any], model: nn.Module) -> list[str]:
     return [lacks] if start else []
 
 
+def adapt(config: dict[str, Any], model: nn.Module) -> list[str]:
+    """Puts low-rank adapters beside the weights, where fine-tuning asks for them; says which."""
+    settings = (config.get("finetune") or {}).get("lora")
+    if not settings:
+        return []
+    names = add_lora(model, **settings)
+    count, whole = sum(p.numel() for p in adapters(model)), sum(p.numel() for p in model.parameters())
+    return [f"Adapters: {len(names)} layers, {count:,} weights beside {whole - count:,}"]
+
+
 def sizes_for(target: str, config: dict[str, Any]) -> dict[str, Any]:
     """Sizes of data and task for those arguments of the user's class that bear their names."""
     try:
@@ -335,71 +330,6 @@ def sizes_for(target: str, config: dict[str, Any]) -> dict[str, Any]:
         "num_outputs": task.get("num_outputs"),
     }
     return {key: value for key, value in offered.items() if key in signature.parameters and value is not None}
-
-
-def check_sparse_gradients(config: dict[str, Any], model: nn.Module) -> None:
-    """Raises UserError for what would add to a sparse gradient, or cut it, as if it were whole."""
-    if not any(getattr(module, "sparse", False) is True for module in model.modules()):
-        return
-    trainer, regularizer = config["trainer"], config.get("regularizer") or {}
-    cuts = trainer.get("gradient_clip_val") and trainer.get("gradient_clip_algorithm") == "value"
-    adds = (regularizer.get("l1") and regularizer.get("l1_kind") == "subgradient") or (
-        regularizer.get("l2") and regularizer.get("l2_kind") == "coupled"
-    )
-    if cuts or adds:
-        what = "trainer.gradient_clip_algorithm=value" if cuts else f"regularizer={choice(config, 'regularizer')}"
-        raise UserError(f"{what} needs whole gradients; use model.sparse_embedding=false.")
-
-
-def check_output(config: dict[str, Any], model: nn.Module, data: Any) -> None:
-    """Runs two training samples through the model, so that sizes that do not fit are said before training."""
-    batch = data.part("train")[torch.tensor([0, len(data.part("train")) - 1])]
-    name, wanted = config.get("choices", {}).get("model", "?"), config["task"].get("num_outputs")
-    given = [tuple(x.shape[1:]) for x in batch.inputs if x is not None]
-    own = not str(config["model"].get("_target_")).startswith("zoo.")
-    state, was_training = torch.get_rng_state(), model.training
-    try:
-        with torch.no_grad():
-            outputs = model.eval()(*batch.inputs)
-    except Exception as error:
-        if not own and not isinstance(error, (RuntimeError, ValueError, TypeError, IndexError, UserError)):
-            raise  # a bug of ours
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"model={name} cannot take a sample of data={choice(config, 'data')}, of shape "
-                        f"{', '.join(map(str, given))}: {first}") from error  # fmt: skip
-    finally:
-        model.train(was_training)
-        torch.set_rng_state(state)
-    if wanted is None:
-        return
-    needed = output_shape(config, batch)
-    if config["task"].get("head") == "next_step" and isinstance(outputs, tuple) and len(outputs) == 2:
-        outputs = outputs[0]  # beside the state to go on with
-    if not isinstance(outputs, torch.Tensor):
-        if not own and config["task"].get("head") != "next_step":
-            return
-        raise UserError(
-            f"model={name} returns a {type(outputs).__name__}, and task={choice(config, 'task')} needs "
-            f"{'a tensor' if own and config['task'].get('head') != 'next_step' else 'outputs and a state'} "
-            f"(batch, {', '.join(map(str, needed))})."
-        )
-    if tuple(outputs.shape) != (len(batch.inputs[0]), *needed):
-        raise UserError(
-            f"model={name} returns {tuple(outputs.shape[1:])} values a sample, and "
-            f"task={choice(config, 'task')} needs {needed}{with_head(config['task'].get('head'))}."
-        )
-
-
-def output_shape(config: dict[str, Any], batch: Any) -> tuple[Any, ...]:
-    """What a task needs for each sample, by its head: one answer, one at each step, or one for each step ahead."""
-    outputs, head = config["task"].get("num_outputs"), config["task"].get("head")
-    if head == "reconstruction":
-        return tuple(batch.inputs[0].shape[1:])
-    if head in ("next_step", "masked"):
-        return batch.inputs[0].shape[1], outputs
-    if head == "sequence":
-        return batch.targets.shape[1], outputs
-    return (config["data"]["horizon"], outputs) if head == "forecaster" else (outputs,)
 
 
 def build_task(config: dict[str, Any], model: nn.Module, data: Any) -> Any:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from zoo.errors import UserError
 from zoo.layers.dropout import use_dropout
+from zoo.layers.lora import merged
 
 FORMAT_VERSION = 2
 RESUMABLE_VERSION = 2  # before it, a checkpoint did not hold all that an exact resume needs
@@ -118,7 +119,7 @@ def model_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
         weights = {name.removeprefix("model."): v for name, v in weights.items() if name.startswith("model.")}
     if weights and all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    return weights
+    return merged(weights)
 
 
 def check_targets(config: Any, allow: Iterable[str] = (), where: str = "model") -> None:
@@ -351,12 +352,7 @@ class LoadReport:
     skipped: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        found = {
-            "loaded": self.loaded,
-            "adapted": self.adapted,
-            "newly initialized": self.new,
-            "skipped": self.skipped,
-        }
+        found = {"loaded": self.loaded, "adapted": self.adapted, "newly initialized": self.new, "skipped": self.skipped}
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in found.items())
         details = [f"  {kind}: {', '.join(names)}" for kind, names in found.items() if names and kind != "loaded"]
         return [f"Pretrained {self.source}: {counts} tensors", *details]

@@ -234,13 +234,30 @@ class Alternating(Optimizer):
         self.iterations = state_dict["iterations"]
 
 
-def build_optimizer(optimizer: Callable[..., Optimizer], model: nn.Module) -> Optimizer:
-    """Calls a partial optimizer with the parameter groups, or with one group where it has no weight decay."""
+def build_optimizer(
+    optimizer: Callable[..., Optimizer], model: nn.Module, rates: Mapping[nn.Parameter, float] | None = None
+) -> Optimizer:
+    """Calls a partial optimizer with the parameter groups, or with one group where it has no weight decay.
+
+    Args:
+        rates: factors of the learning rate; parameters of one factor become a group, those of the greatest the first.
+    """
     built = with_groups(optimizer, model)
+    if rates:
+        if isinstance(built, torch.optim.LBFGS):
+            raise UserError("optimizer=lbfgs has one rate for all parameters; use another for finetune.lr_factor.")
+        built.param_groups[:] = [part for factor in sorted(set(rates.values()), reverse=True)
+                                 for group in built.param_groups for part in parts(group, rates, factor)]  # fmt: skip
     if has_sparse_gradients(model):
         check_sparse(built)
         torch.sparse.check_sparse_tensor_invariants.disable()  # torch's Adagrad makes such tensors; undecided, it warns
     return built
+
+
+def parts(group: dict[str, Any], rates: Mapping[nn.Parameter, float], factor: float) -> list[dict[str, Any]]:
+    """Those parameters of a group whose rate has the factor, as a group with that rate; none where there are none."""
+    chosen = [p for p in group["params"] if rates.get(p, 1.0) == factor]
+    return [group | {"params": chosen, "lr": group["lr"] * factor}] if chosen else []
 
 
 def with_groups(optimizer: Callable[..., Optimizer], model: nn.Module) -> Optimizer:

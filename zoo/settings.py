@@ -4,7 +4,6 @@ A value must be of the kind that the yaml files of the chosen groups give it, so
 here. RANGES holds what a kind does not say.
 """
 
-import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from math import inf
@@ -74,6 +73,12 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "regularizer.l?": (False, 0, inf),
     "regularizer.max_norm": (False, 0, inf),
     "optimizer.lr": (False, 0, inf),
+    "finetune.num_blocks": (True, 1, inf),
+    "finetune.one_more_every": (True, 1, inf),
+    "finetune.all_after": (True, 1, inf),
+    "finetune.lr_factor": (False, 1, inf),
+    "finetune.lora.rank": (True, 1, inf),
+    "finetune.lora.alpha": (False, 0, inf),
     "optimizer.weight_decay": (False, 0, inf),
     "optimizer.momentum": (False, 0, inf),
     "scheduler.step_size": (True, 1, inf),
@@ -108,6 +113,8 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "task.beta": (False, 0, inf),
     "task.kl_warmup_epochs": (False, 0, inf),
     "task.free_bits": (False, 0, inf),
+    "task.n_critic": (True, 1, inf),
+    "model.num_classes": (True, 1, inf),
     "model.pieces": (True, 1, inf),
     "model.generator_channels": (True, 1, inf),
     "model.discriminator_channels": (True, 1, inf),
@@ -258,111 +265,6 @@ def check_class_weights(task: dict[str, Any]) -> None:
         raise UserError(f"task.class_weights={weights} must be 'balanced' or a list of {number} numbers from 0 on.")
 
 
-def check_pair(cfg: DictConfig) -> None:
-    """Refuses a model or task that needs what the data set does not declare, before the data is read."""
-    given = {str(key) for key in cfg.data.keys()}  # noqa: SIM118 - a missing value counts too
-    for group in ("task", "model"):
-        settings: Any = OmegaConf.to_container(cfg[group], resolve=False)
-        for key in re.findall(r"\$\{data\.(\w+)", str(list(settings.values()))):
-            if key not in given:
-                raise misfit(cfg, group, key)
-        # What a model can take in several forms is selected where it is there; one form must be.
-        forms = re.findall(r"\$\{oc\.select:data\.((?!horizon)\w+)", str(list(settings.values())))
-        if forms and not given & set(forms):
-            raise misfit(cfg, group, *forms)
-        lacks = re.findall(r"\$\{task\.(\w+)", str(list(settings.values())))
-        if group == "model" and set(lacks) - {str(key) for key in cfg.task}:
-            raise stranger(cfg)
-    check_head(cfg)
-
-
-def stranger(cfg: DictConfig) -> UserError:
-    """A model that is trained on labels, and a task that has no use for them: which models the task is for."""
-    task = choice(cfg, "task")
-    fit = [name for name in options("model") if task_of(name) == task]
-    return UserError(
-        f"task={task} is not for model={choice(cfg, 'model')}, which is trained on labels or values. Models for it: "
-        f"{', '.join(fit) or 'none'}."
-    )
-
-
-def task_of(name: str) -> str | None:
-    """The task that a model's yaml brings, or that of the model which it starts from."""
-    node: Any = OmegaConf.load(CONFIGS / "model" / f"{name}.yaml")
-    found = None
-    for entry in node.get("defaults", []):
-        found = (
-            (None if entry == "_self_" else task_of(entry)) if isinstance(entry, str) else entry.get("override /task")
-        )
-        if found:
-            break
-    return found
-
-
-SEQUENCE_HEADS = ("next_step", "forecaster", "masked", "sequence")  # that few models have
-ALL_HEADS = ("classifier", "regressor", "next_step", "forecaster")  # of a model whose yaml names none of its own
-
-
-def heads_of(name: str) -> tuple[str, ...] | None:
-    """The heads that a model's yaml names; None where it names none, for it has one alone or leaves it to the task."""
-    path = CONFIGS / "model" / f"{name}.yaml"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if "${data.tgt_vocab_size}" in text:
-        return ("sequence",)
-    lines = [line.partition("#")[2] for line in text.splitlines() if "${task.head}" in line]
-    return (tuple(re.findall(r"\w+", lines[0])) or ALL_HEADS) if lines else None
-
-
-def with_head(head: str | None) -> str:
-    """Which models have a head for sequences, where one is needed."""
-    fit = [name for name in options("model") if head in (heads_of(name) or ())]
-    return f"; use model={' or '.join(fit)}" if fit and head in SEQUENCE_HEADS else ""
-
-
-def check_head(cfg: DictConfig) -> None:
-    """Refuses a model that cannot answer in the way that the task asks for."""
-    if choice(cfg, "model") not in options("model"):  # composed without a name, or from elsewhere
-        return
-    head, has = cfg.task.get("head"), heads_of(choice(cfg, "model"))
-    fits = head != "sequence" if has is None else head in has
-    if head is None or fits or not str(cfg.model.get("_target_")).startswith("zoo."):
-        return
-    what = f"answers as {' or '.join(has)}" if has else "gives one answer for a sample"
-    raise UserError(
-        f"model={choice(cfg, 'model')} {what}, and task={choice(cfg, 'task')} needs a {head}"
-        f"{with_head(head) or '; use another model, for instance model=gru'}, or other data."
-    )
-
-
-def misfit(cfg: DictConfig, group: str, *keys: str) -> UserError:
-    """What the group needs (one of `keys`), what the data gives, which data sets would do."""
-    gives = ", ".join(k for k in FACTS if k in cfg.data.keys())  # noqa: SIM118
-    would_do = [name for name in options("data") if set(keys) & set(declares(name))]
-    if group == "task":  # a series has targets, too, and is forecast
-        would_do = [name for name in would_do if head_of(name) in (None, cfg.task.get("head"))]
-    elif "tgt_vocab_size" not in cfg.model.keys():  # noqa: SIM118 - pictures with sentences are for a captioner
-        would_do = [name for name in would_do if head_of(name) != "sequence"]
-    needs = " or ".join(f"data.{key}" for key in keys)
-    return UserError(
-        f"{group}={choice(cfg, group)} needs {needs}, and data={choice(cfg, 'data')} does not give it (it gives "
-        f"{gives}). Data sets that do: {', '.join(would_do) or 'none'}."
-    )
-
-
-def declares(name: str) -> list[str]:
-    node: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
-    return [str(key) for key in node.get("data", {}).keys()]  # noqa: SIM118 - a missing value counts too
-
-
-def head_of(name: str) -> str | None:
-    """The head of the task that a data set brings; None where its target decides."""
-    data: Any = OmegaConf.load(CONFIGS / "data" / f"{name}.yaml")
-    entries = [entry for entry in data.get("defaults", []) if not isinstance(entry, str)]
-    tasks = [entry["override /task"] for entry in entries if "override /task" in entry]
-    task: Any = OmegaConf.load(CONFIGS / "task" / f"{tasks[-1]}.yaml") if tasks else {}
-    return task.get("head")
-
-
 def choice(cfg: Any, group: str) -> str:
     return str((cfg.get("choices") or {}).get(group, "?"))
 
@@ -398,6 +300,13 @@ def settle_task(cfg: DictConfig, data: Any) -> None:
         raise UserError(
             f"task={choice(cfg, 'task')} does not fit data={choice(cfg, 'data')}, which has {facts.get('num_classes')} "
             f"labels a sample; use task=multilabel{hint}."
+        )
+    classes, own = facts.get("num_classes"), cfg.model.items_ex(resolve=False) if "num_outputs" not in cfg.task else ()
+    told = dict(own).get("num_classes")  # of a conditional generator
+    if isinstance(told, int) and classes not in (None, told):
+        raise UserError(
+            f"model.num_classes={told} does not agree with data={choice(cfg, 'data')}, which has {classes} classes; "
+            "use 'model.num_classes=${data.num_classes}', or null."
         )
     if wanted in ("binary", "multilabel") and given in ("multiclass", "binary") and wanted != given:
         fits = "classification" if given == "multiclass" else "binary or classification"

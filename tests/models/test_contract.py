@@ -11,9 +11,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from zoo.build import build_data, build_model, build_task, check_pair, output_shape, resolve, settle_task
+from zoo.build import build_data, build_model, build_task, resolve, settle_task
+from zoo.checks import output_shape
 from zoo.commandline import CONFIGS, register_resolvers
 from zoo.optim import build_optimizer
+from zoo.pairs import check_pair
 
 MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml") if path.stem != "custom")
 RECURRENT = ("rnn", "lstm", "gru")

@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from zoo.callbacks.finetuning import head
 from zoo.errors import UserError, suggest
+from zoo.layers.depth import head
 from zoo.layers.dropout import KINDS as DROPOUTS
 from zoo.layers.weights import LinearMap, linear_maps, maps_of
 from zoo.optim import limit_norms, soft_threshold

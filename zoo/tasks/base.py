@@ -104,6 +104,7 @@ class Task(LightningModule):
         self.counted = True  # whether the newest training batch is in the means
         self.batch_at_hand: tuple[str, int] = ("train", 0)  # its stage and number
         self.carried: Any = None  # tensors that one training batch leaves to the next, such as a recurrent state
+        self.rates: Mapping[nn.Parameter, float] = {}  # factors of the learning rate, of fine-tuning
         self.wishes: Sequence[float] = ()  # of callbacks: summed over the processes within the step
         self.add_up: Callable[[Tensor], object] = add_up  # replaces a tensor by its sum over the processes
         self.totals_come_with_gradients = False  # samples and wishes are summed where gradients are (zoo.callbacks)
@@ -154,7 +155,7 @@ class Task(LightningModule):
         if not any(p.requires_grad for p in self.model.parameters()):
             raise UserError("No parameter of the model is trainable; choose another finetune= option.")
         try:
-            optimizer = build_optimizer(self.build_optimizer, self.model)
+            optimizer = build_optimizer(self.build_optimizer, self.model, self.rates)
             if self.build_scheduler is None:
                 return optimizer
             return {"optimizer": optimizer, "lr_scheduler": self.build_scheduler(optimizer, *self.planned_updates())}
