@@ -99,7 +99,7 @@ class BareVAE:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
 
 BARE = {"rbm": BareBoltzmann, "gan": BareAdversaries, "vae": BareVAE}

@@ -102,7 +102,7 @@ def load(source: str, allow: list[str]) -> tuple[Path, dict[str, Any], Any, Any]
     model: Any = build_model(checkpoint, path, allow)
     if not (hasattr(model, "encode") and hasattr(model, "decode") and hasattr(model, "latent_size")):
         raise UserError(
-            f"{path} is of a {type(model).__name__}, which makes no codes; train one that does, for instance "
+            f"{path} holds {type(model).__name__}, which makes no codes; train one that does, for instance "
             "python train.py model=autoencoder."
         )
     if not isinstance(checkpoint.get("preprocessing"), dict):

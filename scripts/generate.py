@@ -114,7 +114,7 @@ def main() -> int:
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
     from zoo.checkpoint import find, read
     from zoo.generate import how, writer_of
-    from zoo.purpose import makes_samples
+    from zoo.purpose import makes_samples, misplaced
     from zoo.talk import listened_to, say, speaker, talk
 
     allow = [name.strip() for name in given.get("allow", "").split(",") if name.strip()]
@@ -124,7 +124,8 @@ def main() -> int:
         return make_samples(asked, checkpoint, path, allow)
     foreign = [key for key in asked if key in OF_SAMPLES]
     if foreign:
-        raise UserError(f"{foreign[0]}= is for models that make images or rows, and {path} does not; leave it out.")
+        lacks = f"{foreign[0]}= is for models that make images or rows"
+        raise misplaced(path, checkpoint, lacks, "python train.py model=vae")
     with listened_to():
         if given["interactive"] == "true":
             talk(speaker(given["ckpt"], allow, chosen, asked))

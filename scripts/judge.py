@@ -32,6 +32,8 @@ def main() -> int:
     if "ckpt" not in given:
         raise UserError("Which checkpoint? python scripts/judge.py ckpt=outputs/<run>    --help shows all keys.")
     number, seed = whole(given, "n", 10_000, 2), whole(given, "seed", 1, 0)
+    if "out" in given and not given["out"].endswith(".json"):
+        raise UserError(f"out={given['out']} must be the name of a .json file.")
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
     from zoo.judge import judge
     from zoo.report import write_json

@@ -148,7 +148,7 @@ CASES = [
     ("data=digit", "did you mean 'digits'?"),
     ("optimizer=adamm", "did you mean 'adam'?"),
     ("task=clasification", "did you mean 'classification'?"),
-    ("finetune=tail", "There is: full, head."),
+    ("finetune=tail", "There is: discriminative_lr, full, "),
     ("logger=wandb", "There is: csv, none, tensorboard."),
     ("debug=none", "There is no debug=none. There is: anomaly, fast,"),
     ("experiment=nothing", "pathology/, "),
@@ -299,6 +299,7 @@ CASES = [
     ("resume={}/weights.ckpt", "weights.ckpt"),
     ("resume={}/done model=lenet5", "done"),
     ("pretrained={}/no.ckpt", "There is no checkpoint"),
+    ("pretrained=~no_such_user", "the home of a user who is not there"),
     ("pretrained={}/text.ckpt", "is no checkpoint"),
     ("pretrained={}/pickle.ckpt", "is no checkpoint"),
     ("pretrained={}/hostile.ckpt", "was refused"),
@@ -306,6 +307,10 @@ CASES = [
     ("pretrained={}/cut.ckpt", "is no checkpoint, or it was cut off"),
     ("pretrained={}/flipped.ckpt", "is damaged"),
     ("pretrained={}/done model=lenet5", "does not fit this model"),
+    # generators
+    ("model=vae model.num_classes=5", "which has 10 classes"),
+    ("model=gan model.num_classes=20", "which has 10 classes"),
+    ("model=vae task=classification", "returns a VAEOutput, and task=classification needs a tensor"),
     # a network of the user's own
     ("model=custom", "model._target_=mypackage.MyNetwork"),
     ("model._target_=nowhere.Net", "No module named 'nowhere'"),

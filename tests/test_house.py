@@ -94,6 +94,7 @@ MAY_IMPORT = {
     "instantiate": (set(), {"hydra", "omegaconf"}),
     "trainer": ({"callbacks", "instantiate", "loop", "peers"}, {"lightning"}),
     "purpose": (set(), set()),
+    "export": ({"checkpoint"}, {"torch", "safetensors", "onnxruntime", "onnxscript"}),
     "samples": ({"checkpoint", "pictures"}, {"torch", "PIL"}),
     "generate": ({"checkpoint", "decoding", "purpose", "text"}, {"torch"}),
     "translate": ({"checkpoint", "data", "decoding", "pictures", "purpose", "text"}, {"torch"}),

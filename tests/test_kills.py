@@ -22,6 +22,12 @@ OF_THEIR_OWN = {"textcnn": ("python_topics", 16), "dlinear": ("waves", 32)}
 ASKED_FOR = {
     "autoencoder": "task.noise=gaussian model.code_activation=Sigmoid task.sparsity=kl task.contraction=0.01",
     "conv_autoencoder": "task.noise=salt_and_pepper task.sparsity=l1",
+    "vae": "model.hidden_features=[32] task.binarize=stochastic",
+    "cvae": "model.hidden_features=[32] task.binarize=stochastic",
+    "rbm": "task.persistent=true task.binarize=true",  # chains go on from where they were
+    "dbn": "model.hidden_features=[32,32]",  # the kills fall into the turns of both layers
+    "gan": "task.samples=100",
+    "dcgan": "model.generator_channels=4 model.discriminator_channels=4 task.n_critic=2 task.samples=100",
 }
 PAIRS = "data.num_train=600 data.num_val=40 data.num_test=40 data.batch_size=32 model.dropout=0.1"
 OF_THE_ATTENTION_WING = {

@@ -16,6 +16,10 @@ from zoo.run import configure
 
 SICK = "pathology/posterior_collapse"
 RECIPES = [name for name in options("experiment") if name.startswith(SICK)]
+# One runs with the quick tests, all of them with `make test-full`.
+REMEDIES = [
+    pytest.param(name, marks=[] if name.endswith("_beta") else [pytest.mark.slow]) for name in RECIPES if name != SICK
+]
 SHORT = ("trainer.num_threads=1", "logger=none", "callbacks.progress=null", "test=false")
 
 
@@ -38,7 +42,7 @@ def test_a_code_that_is_given_up_says_nothing_of_the_image():
     assert sick["reconstruction"] > 26  # that of the mean image
 
 
-@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != SICK])
+@pytest.mark.parametrize("recipe", REMEDIES)
 def test_the_code_is_used_again(recipe):
     cured = measured(recipe)
     assert cured["kl"] > 0.4  # warm-up 0.6 to 1.5, all others above 2.5

@@ -101,7 +101,7 @@ def test_150_steps_are_those_of_one_process(tmp_path, model):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("model", "also"),
-    [  # those without batch norm, which sees each process's own samples
+    [  # those without batch norm, which sees each process's own samples (dcgan has it)
         ("cnn", "data.image_size=28"),
         ("cnn1d", ""),
         ("alexnet", "model.dropout=0 model.widths=[8,24,48,32,32] model.hidden_features=[64,64]"),
@@ -126,6 +126,11 @@ def test_150_steps_are_those_of_one_process(tmp_path, model):
             "task.free_bits=0.1 task.eval_samples=20",
         ),
         ("cvae", "model.hidden_features=[16] model.latent_size=4 task.bound=iwae task.samples=3"),
+        # Gradients that no backpropagation has made, chains of which each process has some, and layers in turn.
+        ("rbm", "model.hidden_features=16 model.gibbs_steps=5 task.binarize=true task.k=2"),
+        ("rbm", "model.hidden_features=16 model.gibbs_steps=5 task.persistent=true task.chains=11"),
+        ("dbn", "model.hidden_features=[16,8] model.gibbs_steps=5"),
+        ("stacked_autoencoder", "model.hidden_features=[16,8]"),
     ],
 )
 def test_convolutional_networks_are_trained_alike(tmp_path, model, also):

@@ -13,6 +13,16 @@ from zoo.trace import first_losses
 
 ROOT = Path(__file__).parent.parent
 RESULTS = sorted((ROOT / "results").glob("*.json"))
+# Long, and for the quick tests too like others, which stay: whole translation data, other cells.
+SLOW = (
+    "transformer_multi30k",
+    "luong_multi30k",
+    "lstm_multi30k",
+    "jsb_gru",
+    "jsb_rnn",
+    "textcnn_mr",
+    "alexnet_fashion_mnist",
+)
 RECIPES = [name for name in options("experiment") if "/" not in name]  # below are those that show something
 spec = importlib.util.spec_from_file_location("results_table", ROOT / "scripts" / "results_table.py")
 results_table = importlib.util.module_from_spec(spec)
@@ -41,7 +51,7 @@ def test_every_recipe_has_a_result_of_its_present_settings(name):
     assert len(values) >= 3 or result["minutes_per_seed"] >= 10, "a short recipe has three seeds"
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in RECIPES])
 def test_the_present_code_begins_a_recipe_as_its_result_began(name):
     """A change of code that changes what is computed makes the result stale.
 

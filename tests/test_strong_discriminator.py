@@ -15,6 +15,10 @@ from zoo.run import configure
 
 SICK = "pathology/strong_discriminator"
 RECIPES = [name for name in options("experiment") if name.startswith(SICK)]
+# One runs with the quick tests, all of them with `make test-full`.
+REMEDIES = [
+    pytest.param(name, marks=[] if name.endswith("_r1") else [pytest.mark.slow]) for name in RECIPES if name != SICK
+]
 ITERATIONS, LAST = 300, 50
 
 
@@ -54,7 +58,7 @@ def test_a_discriminator_that_is_sure_of_itself_leaves_the_generator_no_slope():
     assert measured(SICK).moved < 0.5  # 0.23
 
 
-@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != SICK])
+@pytest.mark.parametrize("recipe", REMEDIES)
 def test_the_generator_has_a_slope_again_and_differs_in_its_task_alone(recipe):
     cured, sick = measured(recipe), measured(SICK)
     assert cured.slope > 0.1  # R1 0.23, all others above 0.5

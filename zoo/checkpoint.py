@@ -24,6 +24,7 @@ from zoo.layers.lora import merged
 
 FORMAT_VERSION = 2
 RESUMABLE_VERSION = 2  # before it, a checkpoint did not hold all that an exact resume needs
+BESIDE_WEIGHTS = ("config", "classes", "preprocessing", "format_version", "zoo")  # in a .safetensors file, as JSON
 OLD_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # begins what torch wrote before 1.6, as published weights
 ALLOWED = ("zoo.",)
 PURE = ("zoo.models.", "zoo.layers.", "zoo.losses.", "zoo.optim.", "zoo.scratch.")  # functions, too, not only classes
@@ -51,8 +52,16 @@ def read(source: str | Path) -> dict[str, Any]:
         UserError: the file is missing, damaged, of a newer format, or holds more than tensors and plain containers.
     """
     path = find(source)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+    checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    if checkpoint.get("format_version", 0) > FORMAT_VERSION:
+        raise UserError(
+            f"{path} was written by a newer version of the zoo (format {checkpoint['format_version']}, this one reads "
+            f"up to {FORMAT_VERSION}); update the zoo."
+        )
+    return checkpoint
+
+
+def _read_torch(path: Path) -> dict[str, Any]:
     if not _is_of_old_torch(path):  # it has no checksums to look at
         _check_archive(path)
     try:
@@ -67,11 +76,6 @@ def read(source: str | Path) -> dict[str, Any]:
         if not checkpoint or not all(isinstance(value, Tensor) for value in checkpoint.values()):
             raise UserError(f"{path} holds no weights: there is neither a state_dict nor a plain table of tensors.")
         checkpoint = {"state_dict": checkpoint}
-    if checkpoint.get("format_version", 0) > FORMAT_VERSION:
-        raise UserError(
-            f"{path} was written by a newer version of the zoo (format {checkpoint['format_version']}, this one reads "
-            f"up to {FORMAT_VERSION}); update the zoo."
-        )
     return checkpoint
 
 
@@ -106,7 +110,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         with safe_open(str(path), framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-        extras = {key: json.loads(value) for key, value in metadata.items() if key in ("config", "classes")}
+        extras = {key: json.loads(value) for key, value in metadata.items() if key in BESIDE_WEIGHTS}
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is no readable .safetensors file ({error}).") from error
     return {"state_dict": weights, **extras}

@@ -176,6 +176,10 @@ def unknown_key(key: str) -> str:
     from hydra.core.global_hydra import GlobalHydra
 
     plain = [a for a in sys.argv[1:] if "=" in a and "." not in a.split("=")[0] and not a.startswith("-")]
+    if any(a.startswith("resume=") and not a.endswith(("=auto", "=null")) for a in plain):
+        return (
+            f"'{key}' cannot be set beside resume=: a run goes on with the settings in its config.yaml; leave it out."
+        )
     node: Any = {}
     try:
         GlobalHydra.instance().clear()

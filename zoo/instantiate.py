@@ -45,7 +45,11 @@ def named(target: str, key: str) -> Any:
 def parameters(kind: Any) -> set[str]:
     """The names that a constructor takes, also where it hands `**settings` on to the constructor of its base."""
     names: set[str] = set()
-    makers = [base.__init__ for base in kind.__mro__ if "__init__" in vars(base)] if inspect.isclass(kind) else [kind]
+    makers: list[Any] = (
+        [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
+        if inspect.isclass(kind)
+        else [kind]
+    )
     for maker in makers:
         found = inspect.signature(maker).parameters
         names |= set(found)

@@ -54,7 +54,8 @@ def features(source: str, images: Tensor, allow: Sequence[str] = ()) -> Tensor:
     path = find(source)
     checkpoint = read(path)
     found = checkpoint.get("preprocessing")
-    if not isinstance(found, dict) or found.get("kind") != "image":
+    task = (checkpoint.get("config") or {}).get("task") or {"head": "classifier"}  # where nothing is said, it is tried
+    if not isinstance(found, dict) or found.get("kind") != "image" or task.get("head") != "classifier":
         raise UserError(f"{path} is no classifier of images; train one, for instance python train.py model=lenet5.")
     seen = ImagePreprocessing.from_dict(found)
     seen.check(images)
@@ -85,9 +86,7 @@ def judge(
     checkpoint = read(path)
     model: Any = build_model(checkpoint, path, allow)
     if not hasattr(model, "sample"):
-        raise UserError(
-            f"{path} holds a {type(model).__name__}, which makes no samples; train model=gan, for instance."
-        )
+        raise UserError(f"{path} holds {type(model).__name__}, which makes no samples; train model=gan, for instance.")
     check_targets(checkpoint["config"].get("data"), allow, "data")
     prepare_torch(checkpoint["config"])
     data = build_data(checkpoint, {})
@@ -95,6 +94,8 @@ def judge(
     found: dict[str, float] = {}
     if made.ndim == 4:
         found |= of_images(made, data, checkpoint["preprocessing"], classifier, allow)
+    elif classifier is not None:
+        raise UserError(f"features= is for images, and {path} makes rows of a table; leave it out.")
     else:
         found |= of_points(model, made, data)
     return found

@@ -206,12 +206,25 @@ class Alternating(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Nothing: they belong to the optimizers."""
 
+    def moves(self, name: str) -> bool:
+        """Whether that one has a turn in the iteration at hand."""
+        return self.iterations % self.every.get(name, 1) == 0
+
+    @property
+    def is_last_turn(self) -> bool:
+        """Whether nobody moves after the turn at hand, in this iteration."""
+        return self.turn == [name for name in self.turns if self.moves(name)][-1]
+
+    def at_hand(self) -> list[Tensor]:
+        """Parameters of whose turn it is."""
+        return [p for group in self.turns[self.turn].param_groups for p in group["params"]]
+
     def step(self, closure: Any = None) -> Any:
         """One turn of each; the loss of the last one that moved."""
         self.iterations += 1
         loss = None
         for name, optimizer in self.turns.items():
-            if self.iterations % self.every.get(name, 1) == 0:
+            if self.moves(name):
                 self.turn = name
                 with torch.enable_grad():
                     loss = closure()

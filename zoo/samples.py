@@ -44,9 +44,14 @@ class Sampler:
         if label is None:
             return None
         if not self.num_classes:
+            can = (
+                "train with 'model.num_classes=${data.num_classes}'"
+                if hasattr(self.model, "num_classes")
+                else "use cvae"
+            )
             raise UserError(
                 f"label={label} asks for one class, and this {type(self.model).__name__} has learnt without labels; "
-                "leave it out, or train with 'model.num_classes=${data.num_classes}'."
+                f"leave it out, or {can}."
             )
         if not 0 <= label < self.num_classes:
             raise UserError(f"label={label} is none of the {self.num_classes} classes, which are counted from 0 on.")
@@ -65,7 +70,7 @@ class Sampler:
         model: Any = self.model
         if not hasattr(model, "latent"):
             raise UserError(
-                f"A {type(model).__name__} draws step by step from what it drew before and has no latent vectors to "
+                f"{type(model).__name__} draws step by step from what it drew before and has no latent vectors to "
                 "walk between or to add."
             )
         one_by_one = torch.Generator().manual_seed(seed)  # so that a larger number begins with the same ones
@@ -152,7 +157,7 @@ def load(source: str | Path, allow: Sequence[str] = ()) -> Sampler:
 def sampler_of(checkpoint: dict[str, Any], path: Path, allow: Sequence[str] = ()) -> Sampler:
     model: Any = build_model(checkpoint, path, allow)
     if not hasattr(model, "sample"):
-        raise UserError(f"{path} holds a {type(model).__name__}, which makes no samples; use model=vae, gan or rbm.")
+        raise UserError(f"{path} holds {type(model).__name__}, which makes no samples; use model=vae, gan or rbm.")
     return Sampler(model, getattr(model, "num_classes", None))
 
 

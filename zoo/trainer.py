@@ -39,6 +39,11 @@ def build_callbacks(config: dict[str, Any], task: Any) -> list[Any]:
         if not entry or None in entry.values() or not entry.get("_target_"):
             continue
         automatic = {"monitor": task.monitor, "mode": task.mode}
+        if entry.get("monitor") == "auto" and not task.monitor:
+            raise UserError(
+                f"{name}.monitor=auto is what the task watches, and {type(task).__name__} watches nothing by itself; "
+                f"give {name}.monitor= and {name}.mode=."
+            )
         entry = {key: automatic[key] if value == "auto" and key in automatic else value for key, value in entry.items()}
         built.append(make(entry, name))
     return [callback for callback in built if getattr(callback, "active", True)]

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from lightning.pytorch import Callback
@@ -113,6 +115,48 @@ def test_a_run_that_ends_as_nan_shows_the_gradients_it_ended_with(tmp_path):
     assert next(iter(flow_of(run).lines)) == "iteration 1"
     assert len(flow_of(run).lines) == 2, "and the last update"
     assert len(board(tmp_path).Images("samples/gradient_flow")) == 1
+
+
+class OfEachTurn(Callback):
+    """{iteration: {turn: norms of the gradients of whose turn it is}}, the plain way."""
+
+    lean = True
+
+    def __init__(self):
+        self.found = {}
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        own = getattr(pl_module.model, optimizer.turn)
+        norms = {f"{optimizer.turn}.{name}": p.grad.norm().item() for name, p in own.named_parameters()}
+        self.found.setdefault(optimizer.iterations, {})[optimizer.turn] = norms
+
+
+@pytest.mark.parametrize("n_critic", [1, 3])
+def test_networks_that_take_turns_are_both_seen(tmp_path, n_critic):
+    """Also where the generator has no turn at a log step: then its gradients are those of its newest turn."""
+    reference = OfEachTurn()
+    small = ["model=gan", "model.generator_features=[8]", "model.discriminator_features=[8]", "task.samples=0"]
+    run = fitted(tmp_path, *small, f"task.n_critic={n_critic}", also=[reference])
+    run.close({})
+    found = board(tmp_path)
+    newest = {}
+    for iteration, turns in reference.found.items():
+        newest |= turns
+        if iteration % 5 == 0:
+            expected = {name: norm for norms in newest.values() for name, norm in norms.items() if "weight" in name}
+            assert len(expected) == 4
+            for number, name in enumerate(weights(run.task.model), 1):
+                events = {event.step: event.value for event in found.Scalars(f"gradients/{number}_{name}")}
+                assert events[iteration] == pytest.approx(expected[f"{name}.weight"], rel=1e-5)
+            lengths = {turn: math.hypot(*norms.values()) for turn, norms in turns.items()}
+            for turn in ("discriminator", "generator"):
+                events = {event.step: event.value for event in found.Scalars(f"norms/gradient_{turn}")}
+                assert (iteration in events) == (turn in lengths)
+                assert events.get(iteration, 0.0) == pytest.approx(lengths.get(turn, 0.0), rel=1e-5)
+            whole = {event.step: event.value for event in found.Scalars("norms/gradient")}
+            assert whole[iteration] == pytest.approx(math.hypot(*lengths.values()), rel=1e-5)
+    assert list(flow_of(run).lines) == [f"iteration {n_critic}", "epoch 1", "epoch 2", "epoch 3"]
+    assert all(min(line) > 0 for line in flow_of(run).lines.values())
 
 
 def test_lines_outlive_an_interruption():

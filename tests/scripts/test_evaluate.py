@@ -66,6 +66,7 @@ def test_pairs_of_several_parts_have_their_own_references(names):
     assert found == dict(enumerate(map(len, references)))
 
 
+@pytest.mark.docs
 def test_as_a_new_user_types_it(digits_run, type_script, tmp_path):
     ran = type_script("evaluate", f"ckpt={digits_run}", "out=metrics.json", cwd=tmp_path)
     assert ran.status == 0, ran.err

@@ -10,6 +10,7 @@ from PIL import Image
 QUICK = ("model=mlp", "data=digits", "optimizer=sgd", "trainer.num_threads=1", "iterations=100")
 
 
+@pytest.mark.docs
 def test_as_a_new_user_types_it(type_script, tmp_path):
     ran = type_script("find_lr", "model=mlp", "data=digits", "optimizer=sgd", cwd=tmp_path)
     assert (ran.status, ran.err) == (0, "")

@@ -77,6 +77,7 @@ def test_words_and_byte_pairs_go_on_as_their_models_say(words, byte_pairs, call_
     assert ran.out == f"The c{by_hand(byte_pairs, 'The c', 12)}\n"
 
 
+@pytest.mark.docs
 def test_as_a_new_user_types_it(characters, type_script, tmp_path):
     ran = type_script("generate", f"ckpt={characters}", "prompt=a = b", "length=30", "seed=5", cwd=tmp_path)
     assert ran.status == 0, ran.err

@@ -39,6 +39,8 @@ def test_points_have_modes_and_an_exact_transport(call_script, tmp_path):
     assert 0 <= found["modes"] <= 8
     assert 0 < found["transport_floor"] < found["transport"]
     assert "score_difference" in found
+    ended = call_script("judge", tmp_path, "n=150", f"features={tmp_path}")
+    assert (ended.status, "features= is for images" in ended.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,8 @@ def test_points_have_modes_and_an_exact_transport(call_script, tmp_path):
         (["ckpt={images}", "n=1"], "n=1 must be a whole number from 2"),
         (["ckpt={images}", "n=20", "features=nowhere"], "There is no checkpoint nowhere"),
         (["ckpt={digits}"], "makes no samples"),
+        (["ckpt={images}", "n=20", "features={images}"], "is no classifier of images"),
+        (["ckpt={images}", "out=found.txt"], "must be the name of a .json file"),
         ([], "Which checkpoint?"),
     ],
 )

@@ -59,6 +59,7 @@ def test_one_image_equals_the_model_called_by_hand(digits_run, digit_files, call
     assert "softmax over 10 classes" in ran.err
 
 
+@pytest.mark.docs
 def test_as_a_new_user_types_it(digits_run, digit_files, type_script):
     ran = type_script("predict", f"ckpt={digits_run}", "input=3.png", cwd=digit_files)
     assert ran.status == 0, ran.err

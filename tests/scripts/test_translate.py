@@ -63,6 +63,7 @@ def test_answers_stand_in_their_order_however_they_are_put_together(dates, monke
     assert singly[0] == singly[8] == ""
 
 
+@pytest.mark.docs
 def test_as_a_new_user_types_it(dates, type_script, tmp_path):
     ran = type_script("translate", f"ckpt={dates}", "input=3 May 1979 é", "beams=1", "alignment=true", cwd=tmp_path)
     assert (ran.status, ran.out) == (0, f"{by_hand(dates, '3 May 1979 é')}\n")

@@ -196,7 +196,8 @@ def test_the_rates_of_the_two_are_each_their_own_and_clipped_weights_stay_within
         ("optimizer=lbfgs", "optimizer=adam"),
         ("task.loss=wassertein", "Did you mean|wasserstein"),
         ("task.monitor=parsen", "parzen"),
-        ("task.n_critic=0", "at least 1"),
+        ("task.monitor=parzen", "is for images"),
+        ("task.n_critic=0", "from 1 on"),
         ("task.clip=0.0", "above 0"),
         ("task.gradient_penalty=-1.0", "from 0 on"),
     ],
@@ -214,12 +215,29 @@ def test_what_two_nets_in_turn_cannot_have_is_refused_in_one_line(tmp_path, sett
         (["model=gan", "data=diabetes", "model.num_classes=2"], "one class a sample"),
         (["model=gan", "data=ring", "task.loss=hinge", "task.label_smoothing=0.1"], "label_smoothing"),
         (["model=dcgan", "data=ring"], "data.image_shape"),
+        (["model=gan", "data=digits", "data.normalize=true"], "data.normalize=false"),
+        (["model=gan", "data=ring", "callbacks.early_stopping.patience=1"], "callbacks.early_stopping.monitor="),
     ],
 )
 def test_a_pair_that_does_not_fit_is_refused_in_one_line(tmp_path, overrides, says):
     with pytest.raises(UserError, match=says) as caught:
         build(configure(*overrides, "trainer.accelerator=cpu", "logger=none", run_dir=tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_of_a_wide_table_the_first_two_columns_are_drawn(tmp_path):
+    sizes = ("model.generator_features=[8]", "model.discriminator_features=[8]", "task.samples=50", "test=false")
+    run = build(configure("model=gan", "data=iris", *sizes, "trainer.max_epochs=1", "logger=none", run_dir=tmp_path))
+    run.fit()
+    shown = run.task.show(next(iter(run.data.val_dataloader())))
+    assert set(shown) == {"discriminator", "generated", "history"}
+    assert [row.shape[1] for _, row in run.task.history] == [2]
+
+
+def test_images_have_no_modes_to_choose_an_epoch_by(tmp_path):
+    run = build(configure("model=gan", "data=bars", "task.monitor=modes", "logger=none", run_dir=tmp_path))
+    with pytest.raises(UserError, match="a known mixture"):
+        run.fit()
 
 
 def test_a_model_that_is_no_pair_is_refused_in_one_line():

@@ -277,6 +277,19 @@ def test_a_run_tells_likelihoods_a_probe_and_how_sure_it_is(tmp_path):
     assert abs(found["val/free_energy_gap"]) < 20
 
 
+@pytest.mark.parametrize("model", ["rbm", "dbn", "stacked_autoencoder"])
+def test_mixed_precision_trains_too(model, tmp_path):
+    sizes = "model.hidden_features=8" if model == "rbm" else "model.hidden_features=[8,6]"
+    typed = [f"model={model}", sizes, "trainer.precision=bf16-mixed", "trainer.max_epochs=2", "logger=none"]
+    limits = ["trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "test=false"]
+    built = build(configure(*typed, *limits, "trainer.accelerator=cpu", run_dir=tmp_path))
+    before = [p.detach().clone() for p in built.task.model.parameters()]
+    built.fit()
+    moved = [not torch.equal(p, old) for p, old in zip(built.task.model.parameters(), before, strict=True)]
+    assert all(moved)
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in built.task.model.parameters())
+
+
 def test_pictures_of_images_and_of_tables(tmp_path):
     task = attached(rbm_task(persistent=True))
     shown = task.eval().show(batch_of(BarsAndStripes(image_size=3)))

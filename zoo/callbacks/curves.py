@@ -3,12 +3,16 @@
 Iterations count finished batches from 1, whatever the number of optimizers or accumulated batches.
 """
 
+import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+
+from zoo.optim import Alternating
 
 
 def iterations_done(trainer: Trainer) -> int:
@@ -34,6 +38,7 @@ class Curves(Callback):
         self.norms = norms
         self.samples_seen = 0
         self.newest: dict[str, float] = {}
+        self.before: list[tuple[Tensor, Tensor]] = []  # parameters, and what they were before the update
         self.gap: float | None = None  # validation loss less training loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,10 +64,17 @@ class Curves(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         if not self.norms or iterations_done(trainer) % trainer.log_every_n_steps:
             return
-        parameters = [p for p in pl_module.parameters() if p.grad is not None]
+        turns = optimizer if isinstance(optimizer, Alternating) else None
+        trained: Iterable[Tensor] = pl_module.parameters() if turns is None else turns.at_hand()
+        found = [(p, p.grad) for p in trained if p.grad is not None]
         with torch.no_grad():
-            self.newest["norms/gradient"] = total_norm([p.grad for p in parameters])
-            self.before = [(p, p.detach().clone()) for p in parameters]
+            length, before = total_norm([grad for _, grad in found]), [(p, p.detach().clone()) for p, _ in found]
+        if turns is None:
+            self.newest["norms/gradient"], self.before = length, before
+        else:  # the gradient is that of all turns, each taken in its own
+            self.newest[f"norms/gradient_{turns.turn}"] = length
+            self.newest["norms/gradient"] = math.hypot(self.newest.get("norms/gradient", 0.0), length)
+            self.before += before
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from zoo.callbacks.curves import iterations_done
 from zoo.callbacks.showing import pictured, show, writers
 from zoo.errors import UserError
+from zoo.optim import Alternating
 from zoo.pictures.layers import over_depth
 
 MOST_SCALARS = 6
@@ -36,6 +37,9 @@ class GradientFlow(Callback):
 
     The picture has a line for the first update and one for the last of epochs 1, 2, 4, 8, ... and the last; it is
     drawn, too, where a run ends because its loss is no number any more. Gradients are read before they are clipped.
+
+    Of networks that take turns (`zoo.optim.Alternating`) each is read in its own turn; one that has none in the
+    iteration at hand stays as it was in its newest.
     """
 
     lean = True
@@ -58,12 +62,15 @@ class GradientFlow(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         iteration = iterations_done(trainer)
         logged = iteration % trainer.log_every_n_steps == 0
-        drawn = not self.lines or (trainer.is_last_batch and pictured(trainer))
-        if not (logged or drawn) or not self.weights:
+        turns = optimizer if isinstance(optimizer, Alternating) else None
+        first = not self.lines and (turns is None or all(turns.moves(name) for name in turns.turns))
+        drawn = first or (trainer.is_last_batch and pictured(trainer))
+        rare = turns is not None and turns.turn in turns.every  # read each time, to be there when it is asked for
+        if not (logged or drawn or rare) or not self.weights:
             return
-        norms = self.norms()
+        norms = self.norms() if turns is None else self.norms_of_turn(turns)
         self.newest, self.measured_at, self.fresh = dict(zip(self.weights, norms, strict=True)), iteration, logged
-        if drawn:
+        if drawn and (turns is None or turns.is_last_turn):
             when = f"epoch {trainer.current_epoch + 1}" if self.lines else f"iteration {iteration}"
             self.lines[when] = norms
 
@@ -72,6 +79,12 @@ class GradientFlow(Callback):
         found = [p.grad for p in self.weights.values() if p.grad is not None]
         lengths = iter(torch.stack(torch._foreach_norm(found)).tolist() if found else [])
         return [0.0 if p.grad is None else next(lengths) for p in self.weights.values()]
+
+    def norms_of_turn(self, turns: Alternating) -> list[float]:
+        """The same, where only the layers of whose turn it is are read; the others are as in `newest`."""
+        own = {id(p) for p in turns.at_hand()}
+        pairs = zip(self.weights.items(), self.norms(), strict=True)
+        return [norm if id(p) in own else self.newest.get(name, 0.0) for (name, p), norm in pairs]
 
     def scalars(self) -> dict[str, float]:
         """What `Curves` writes at a log step."""

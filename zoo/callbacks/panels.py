@@ -22,7 +22,7 @@ CHARTS = {
         "gap": ["Multiline", ["by_epoch/gap/loss"]],
     },
     "optimization": {
-        "norms of gradient and update": ["Multiline", ["norms/gradient", "norms/update"]],
+        "norms of gradient and update": ["Multiline", ["norms/gradient", "norms/gradient_.*", "norms/update"]],
         "norm of the parameters": ["Multiline", ["norms/parameter"]],
         "learning rate": ["Multiline", ["optim/lr"]],
     },

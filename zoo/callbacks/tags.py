@@ -15,6 +15,7 @@ TAGS = {
     "progress/samples_seen": "training samples used so far, over all processes",
     "optim/lr": "learning rate used in this iteration (of the first parameter group)",
     "norms/gradient": "length of the whole gradient, before any clipping",
+    "norms/gradient_<turn>": "of networks that take turns (discriminator, generator): that of each, in its own turn",
     "norms/parameter": "length of all trainable parameters together",
     "norms/zero_share": "share of weights (matrices and kernels) that are exactly 0; with regularizer.l1 alone",
     "norms/update": "length of the step just taken; about a thousandth of norms/parameter is healthy",

@@ -133,7 +133,7 @@ class MultiHeadAttention(nn.Module):
             q, k, v = self.own(query, cache, rotary)  # (B, H, T, d), twice (B, H, P + T, d)
         else:
             k, v = memory if isinstance(memory, tuple) else self.keys_values(memory)  # (A, H, S, d) each
-            together = query.reshape(len(k), -1, self.d_model)  # (A, B / A T, D)
+            together = query.reshape(k.shape[0], -1, self.d_model)  # (A, B / A T, D)
             q = self.heads(self.project(together, 0, 1))  # (A, H, B / A T, d)
         if mask is not None:
             mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]  # (B, 1, 1 or T, S)

@@ -180,7 +180,7 @@ class RecurrentDecoder(nn.Module):
             source = (hidden[0][:, -1],)  # (B, H)
         elif self.attention != "none":
             source = (memory, self.alignment.keys(memory), mask)
-        fed = memory.new_zeros(len(memory), self.layers.hidden_size) if self.input_feeding else None
+        fed = memory.new_zeros(memory.shape[0], self.layers.hidden_size) if self.input_feeding else None
         return source, hidden, fed
 
     def forward(self, tokens: Tensor, state: State, teacher_forcing: float = 1.0) -> Tensor:

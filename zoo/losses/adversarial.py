@@ -104,6 +104,11 @@ LOSSES = {
 }
 
 
+def as_float(logits: Tensor) -> Tensor:
+    """At least 32 bits, where a network computes in 16."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
     """share * real + (1 - share) * fake, all (B, ...); share (B,) in [0, 1)."""
     share = share.view(-1, *[1] * (real.ndim - 1))  # (B, 1, ...)

@@ -85,6 +85,7 @@ def reconstruction_loss(logits: Tensor, v: Tensor, binary: bool) -> Tensor:
     Args:
         logits: (B, V) of Bernoulli units, or the means of Gaussian ones.
     """
+    logits, v = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (logits, v))  # sums want 32 bits
     if binary:
         # Softplus(x) = max(x, 0) + log(1 + e^-|x|), in a tenth of the time of torch's log1p on a CPU; what 1 + rounds
         # away is below 1e-7 a unit.

@@ -17,6 +17,8 @@ Departures from the paper
    singular value) or none in place of batch.
 5. `num_classes` gives both nets the label (Mirza and Osindero 2014).
 
+Batch norm takes the statistics of the samples that a process has: on several processes it is another run than on one.
+
 Axes: B batch, Z latent, C channels, H height, W width, D maps, K classes
 Trained by: adversarial    Data: any images
 Equal to: the same nets in plain torch.nn (tests)

@@ -141,10 +141,10 @@ class VAE(nn.Module):
         if not self.num_classes:
             return x
         if label is None:
-            told = x.new_zeros(len(x), self.num_classes)  # (B, K)
+            told = x.new_zeros(x.shape[0], self.num_classes)  # (B, K)
         else:
             told = (F.one_hot(label, self.num_classes) if label.ndim == 1 else label).to(x.dtype)  # (B, K)
-        told = told.view(len(x), *[1] * (x.ndim - 2), -1)  # (B, 1, ..., K)
+        told = told.view(x.shape[0], *[1] * (x.ndim - 2), -1)  # (B, 1, ..., K)
         return torch.cat([x, told.expand(*x.shape[:-1], -1)], dim=-1)
 
     def encode(self, x: Tensor, label: Tensor | None = None) -> Posterior:

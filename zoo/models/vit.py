@@ -121,7 +121,7 @@ class ViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> logits (B, K)."""
         x = self.patches(images).flatten(2).transpose(1, 2)  # (B, D, H / p, W / p) -> (B, N, D), row by row
-        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1)  # (B, 1 + N, D)
+        x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], 1)  # (B, 1 + N, D)
         x = self.dropout(self.positions(x))
         for layer in self.layers:
             x = layer(x)

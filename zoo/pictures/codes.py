@@ -63,7 +63,11 @@ def rows_said_again(x: Tensor, said: Tensor) -> Figure:
         if column >= number:
             axis.axis("off")
             continue
-        axis.axline((0, 0), slope=1, color="gray", linewidth=0.8)
+        both = torch.stack([x[:, column], said[:, column]]).nan_to_num()
+        low, high = float(both.min()), float(both.max())
+        margin = 0.05 * max(high - low, 1e-3)
+        axis.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal")
+        axis.axline((low, low), slope=1, color="gray", linewidth=0.8)
         axis.scatter(x[:, column].numpy(), said[:, column].numpy(), s=8, alpha=0.6)
         axis.set_title(f"column {column + 1}", fontsize=9)
         axis.grid(alpha=0.3)

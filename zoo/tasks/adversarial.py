@@ -32,7 +32,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.errors import UserError, suggest
 from zoo.generative_metrics import mixture_quality, parzen, transport_cost
-from zoo.losses.adversarial import LOSSES, between, clip, gradient_penalty, r1_penalty, slopes
+from zoo.losses.adversarial import LOSSES, as_float, between, clip, gradient_penalty, r1_penalty, slopes
 from zoo.noise import Noise
 from zoo.optim import Alternating, build_optimizer
 from zoo.pictures.generated import extent_of, history_of_images, history_of_points, mosaic, plane, scores
@@ -107,14 +107,13 @@ class Adversarial(Task):
         if monitor is not None and monitor not in MONITORS:
             raise UserError(f"There is no task.monitor={monitor}{suggest(monitor, MONITORS)}")
         bounds = {"gradient_penalty": gradient_penalty, "r1": r1, "instance_noise": instance_noise, "samples": samples}
-        for name, value in bounds.items():
-            if value < 0:
-                raise UserError(f"task.{name}={value} must be a number from 0 on.")
-        if n_critic < 1 or (clip is not None and clip <= 0) or not 0 <= label_smoothing < 1:
-            raise UserError(
-                f"task.n_critic={n_critic} must be at least 1, task.clip={clip} above 0, and "
-                f"task.label_smoothing={label_smoothing} from 0 to below 1."
-            )
+        limits: dict[str, Any] = {name: (value, value >= 0, "a number from 0 on") for name, value in bounds.items()}
+        limits["n_critic"] = (n_critic, n_critic >= 1, "a whole number from 1 on")
+        limits["clip"] = (clip, clip is None or clip > 0, "above 0, or null")
+        limits["label_smoothing"] = (label_smoothing, 0 <= label_smoothing < 1, "from 0 to below 1")
+        for name, (given, fits, what) in limits.items():
+            if not fits:
+                raise UserError(f"task.{name}={given} must be {what}.")
         if label_smoothing and not LOSSES[loss].can_smooth:
             raise UserError(f"task.label_smoothing is of targets, and task.loss={loss} has none; leave it at 0.")
         self.loss_name, self.pair = loss, LOSSES[loss]
@@ -149,6 +148,8 @@ class Adversarial(Task):
                 "model=gan or model=dcgan."
             )
         x, label = batch.inputs[0], batch.targets
+        if x.ndim == 4 and not (float(x.min()) >= 0 and float(x.max()) <= 1):
+            raise UserError("A generator makes pixels from 0 to 1, and this data has others; use data.normalize=false.")
         if self.num_classes and (label.ndim != 1 or label.is_floating_point()):
             raise UserError("model.num_classes asks for one class a sample, and this data has none; use null.")
         normed = any(isinstance(module, _BatchNorm) for module in self.two.discriminator.modules())
@@ -175,15 +176,21 @@ class Adversarial(Task):
             )
         if str(trainer.precision).startswith("16"):
             raise UserError(f"trainer.precision={trainer.precision} scales one loss, and here are two; use bf16-mixed.")
+        asked = self.monitor.removeprefix("val/")
+        if asked and not (self.is_of_images if asked == "parzen" else self.mixture):
+            needed = "images" if asked == "parzen" else "a known mixture, such as data=ring or data=grid"
+            raise UserError(f"task.monitor={asked} is for {needed}, and this data is of another kind.")
         turns = {}
         try:
             for name, rate in (("discriminator", self.discriminator_lr), ("generator", None)):
                 make = self.build_optimizer if rate is None else partial(self.build_optimizer, lr=rate)
-                turns[name] = build_optimizer(make, getattr(self.model, name))
+                turns[name] = build_optimizer(make, getattr(self.model, name), self.rates)
             if isinstance(turns["generator"], torch.optim.LBFGS):
                 raise UserError("L-BFGS searches along a line of one loss, and here are two; use optimizer=adam.")
             if self.clip is not None:
-                turns["discriminator"].register_step_post_hook(lambda *_: self.clip_weights())
+                turns["discriminator"].register_step_post_hook(
+                    lambda *_: clip(self.two.discriminator.parameters(), self.clip or 0.0)
+                )
             self.alternating = Alternating(turns, {"generator": self.n_critic})
             if self.build_scheduler is None:
                 return self.alternating
@@ -205,9 +212,6 @@ class Adversarial(Task):
     @property
     def num_classes(self) -> int | None:
         return getattr(self.model, "num_classes", None)
-
-    def clip_weights(self) -> None:
-        clip(self.two.discriminator.parameters(), self.clip or 0.0)
 
     # ---- one turn
 
@@ -384,7 +388,7 @@ class Adversarial(Task):
         epoch = self.current_epoch + 1
         rare = epoch & (epoch - 1) == 0 or epoch == self.trainer.max_epochs
         if rare and not testing and (of_images or x.shape[1] >= 2):
-            shown["history"] = self.remembered(made, x.cpu())
+            shown["history"] = self.remembered(made, x[:, :2].cpu())
         return shown
 
     def plane(self, real: Tensor, made: Tensor, what: str) -> Any:
@@ -413,8 +417,3 @@ class Adversarial(Task):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get("generated") or {"epochs": [], "samples": []}
         self.history = list(zip(saved["epochs"], saved["samples"], strict=True))
-
-
-def as_float(logits: Tensor) -> Tensor:
-    """At least 32 bits, where a network computes in 16."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -123,9 +123,11 @@ class ContrastiveDivergence(LayerByLayer):
     # ---- a step
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
-        layer, v = self.layers[self.level], self.seen(self.pixels(batch.inputs[0]))  # (B, V)
+        layer, x = self.layers[self.level], self.pixels(batch.inputs[0])
         num_hidden = len(layer.hidden_bias)
-        with torch.no_grad():
+        # In 32 bits also where the trainer mixes precisions: a gradient here is the difference of near means.
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            v = self.seen(x)  # (B, V)
             probable = layer(v)  # (B, H)
             h = (self.draw("hidden", num_hidden, v) < probable).to(v.dtype)  # (B, H)
             logits = layer.visible_logits(h)  # (B, V)
