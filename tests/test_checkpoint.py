@@ -10,16 +10,14 @@ from safetensors.torch import save_file
 
 from zoo.callbacks.checkpointing import AtomicCheckpointIO
 from zoo.checkpoint import (
-    adapt_channels,
     check_targets,
     find,
     load_model,
-    load_pretrained,
     model_weights,
     read,
-    renamed,
 )
 from zoo.errors import UserError
+from zoo.loading import adapt_channels, load_pretrained, renamed
 from zoo.models.lenet5 import LeNet5
 from zoo.models.mlp import MLP
 

@@ -8,19 +8,20 @@ A name is not enough: `zoo.commandline.os.system` begins with `zoo.` too, so eac
 import importlib
 import inspect
 import json
+import os
 import pickle
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import UserError
+from zoo.errors import UserError, suggest
 from zoo.layers.dropout import use_dropout
 from zoo.layers.lora import merged
+from zoo.pretrained import registry, torchvision_weights
 
 FORMAT_VERSION = 2
 RESUMABLE_VERSION = 2  # before it, a checkpoint did not hold all that an exact resume needs
@@ -32,7 +33,11 @@ ALLOWED_EXACTLY = ("torch.nn.ReLU", "torch.nn.Tanh", "torch.nn.Sigmoid", "torch.
 
 
 def find(source: str | Path) -> Path:
-    """The file that `source` means: a run folder's best (else last) checkpoint, or the file itself."""
+    """The file that `source` means: a run folder's best (else last) checkpoint, the file itself, or that of a name.
+
+    Args:
+        source: a place on this machine comes before a name of `zoo.pretrained`.
+    """
     path = Path(source).expanduser()
     if path.is_dir():
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
@@ -40,8 +45,12 @@ def find(source: str | Path) -> Path:
             if (folder / name).is_file():
                 return folder / name
         raise UserError(f"There is no checkpoint in {path}; a run folder holds checkpoints/best.ckpt or last.ckpt.")
+    if not path.exists() and registry.is_name(str(source)):
+        return registry.file_of(str(source), Path(os.environ.get("ZOO_DATA") or Path.home() / ".cache" / "zoo"))
     if not path.is_file():
-        raise UserError(f"There is no checkpoint {path}; give a run folder, a .ckpt or a .safetensors file.")
+        near = suggest(str(source), registry.names()) if str(source) == path.name else "."
+        advice = "give a run folder, a .ckpt or a .safetensors file, or a name that scripts/models.py lists"
+        raise UserError(f"There is no checkpoint {path}; {advice}{near if 'did you mean' in near else '.'}")
     return path
 
 
@@ -75,7 +84,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
     if "state_dict" not in checkpoint:
         if not checkpoint or not all(isinstance(value, Tensor) for value in checkpoint.values()):
             raise UserError(f"{path} holds no weights: there is neither a state_dict nor a plain table of tensors.")
-        checkpoint = {"state_dict": checkpoint}
+        checkpoint = {"state_dict": checkpoint} | torchvision_weights.described(path)
     return checkpoint
 
 
@@ -343,78 +352,3 @@ def _class_named(name: str) -> type:
             return object
         raise UserError(f"'{name}' is needed, and it cannot be imported: {error}.") from error
     return found if inspect.isclass(found) else object
-
-
-@dataclass
-class LoadReport:
-    """What became of each tensor when weights were put into a model."""
-
-    source: str
-    loaded: list[str] = field(default_factory=list)
-    adapted: list[str] = field(default_factory=list)
-    new: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-
-    def lines(self) -> list[str]:
-        found = {"loaded": self.loaded, "adapted": self.adapted, "newly initialized": self.new, "skipped": self.skipped}
-        counts = ", ".join(f"{len(names)} {kind}" for kind, names in found.items())
-        details = [f"  {kind}: {', '.join(names)}" for kind, names in found.items() if names and kind != "loaded"]
-        return [f"Pretrained {self.source}: {counts} tensors", *details]
-
-
-def renamed(weights: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
-    """The same tensors, where a name begins with a key of `prefixes` with its value in that place."""
-    for old, new in prefixes.items():
-        weights = {new + name.removeprefix(old) if name.startswith(old) else name: x for name, x in weights.items()}
-    return weights
-
-
-def adapt_channels(weight: Tensor, shape: torch.Size) -> Tensor | None:
-    """A convolution kernel (O, C, ...) for another number of input channels, or None where that is not the difference.
-
-    The response to a grey image stays the same: colour channels are summed into one, or one is shared out evenly.
-    """
-    if weight.ndim != 4 or weight.shape[0] != shape[0] or weight.shape[2:] != shape[2:]:
-        return None
-    grey = weight.sum(1, keepdim=True)  # (O, 1, kH, kW)
-    return grey.expand(-1, shape[1], -1, -1) / shape[1]
-
-
-def load_pretrained(model: nn.Module, source: str | Path) -> LoadReport:
-    """Puts the weights of `source` into `model` as far as they fit, and says what became of each tensor.
-
-    A class may know other names of its layers, `also_known_as = {"linear.": "fc."}`, or a `published` layout.
-
-    Raises:
-        UserError: fewer than half of the model's tensors are in the file under the same name.
-    """
-    path = find(source)
-    weights = getattr(model, "published", dict)(model_weights(read(path)))  # as the model has them
-    weights = renamed(weights, getattr(model, "also_known_as", {}))
-    report, state = LoadReport(str(path)), model.state_dict()
-    for name, own in state.items():
-        other = weights.pop(name, None)
-        if other is None and name.endswith("num_batches_tracked"):
-            continue  # a mere counter, which weights of torch before 0.4.1 do not have
-        if other is None:
-            report.new.append(name)
-        elif other.shape == own.shape:
-            state[name] = other.to(own.dtype)
-            report.loaded.append(name)
-        else:
-            adapted = adapt_channels(other, own.shape)
-            sizes = f"{name} {tuple(other.shape)} -> {tuple(own.shape)}"
-            if adapted is None:
-                report.new.append(sizes)
-            else:
-                state[name] = adapted.to(own.dtype)
-                report.adapted.append(sizes)
-    report.skipped = list(weights)
-    found = len(report.loaded) + len(report.adapted)
-    if found < len(report.new):
-        raise UserError(
-            f"{path} does not fit this model: only {len(report.loaded)} of its {found + len(report.new)} tensors are "
-            "there under the same name and size. Choose the model that the checkpoint was trained with."
-        )
-    model.load_state_dict(state)
-    return report

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from zoo.checkpoint import load_pretrained
 from zoo.errors import UserError
+from zoo.loading import load_pretrained
 from zoo.models.bert import BERT, from_transformers
 from zoo.text import WordPieceTokenizer
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from zoo.checkpoint import load_pretrained
 from zoo.decoding import sample, step_of
 from zoo.errors import UserError
+from zoo.loading import load_pretrained
 from zoo.models.gpt import GPT
 
 V, SIZES = 19, {"max_len": 12, "d_model": 16, "num_heads": 2, "num_layers": 3}

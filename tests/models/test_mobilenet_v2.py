@@ -6,9 +6,9 @@ import torch
 import torchvision
 from torch import nn
 
-from zoo.checkpoint import load_pretrained
 from zoo.data.images import ImagePreprocessing
 from zoo.errors import UserError
+from zoo.loading import load_pretrained
 from zoo.models.mobilenet_v2 import STAGES, InvertedResidual, MobileNetV2, rounded
 
 

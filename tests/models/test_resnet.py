@@ -10,8 +10,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.checkpoint import load_pretrained
 from zoo.errors import UserError
+from zoo.loading import load_pretrained
 from zoo.models.resnet import BasicBlock, PadShortcut, ResNet
 
 

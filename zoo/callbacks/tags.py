@@ -29,6 +29,8 @@ TAGS = {
     "input is below a hundredth",
     "speed/step_ms": "milliseconds an iteration took, mean since the point before, validation left out",
     "speed/samples_per_second": "training samples a second, over all processes",
+    "finetune/<block>": "learning rate of a block of layers, numbered from the input; 0 while it does not learn",
+    "samples/finetune": "the blocks of a fine-tuned network: what learns, from which epoch on, how fast",
     "samples/config": "the resolved configuration of the run",
     "samples/about_these_charts": "this list",
     "samples/layers": "the layers; L counts from 0 at the input, N[i][L] is node i (from 1) of layer L",

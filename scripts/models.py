@@ -1,0 +1,66 @@
+"""Checkpoints that have a name, for `pretrained=` of train.py and `ckpt=` of every script.
+
+python scripts/models.py
+python scripts/models.py MobileNet_V2_Weights.IMAGENET1K_V1
+
+The first lists them, the second says all that is known of one. `hf://owner/name` is a name, too: the file
+model.safetensors of a repository of the Hugging Face hub, with the extra `hub`.
+"""
+
+import json
+import sys
+from typing import Any
+
+from zoo.commandline import guarded, script_arguments
+from zoo.errors import UserError, suggest
+
+KEYS = {"name": "of a checkpoint; left out, all are listed"}
+
+
+def row(name: str, about: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    """What the list says of one: its name, network, data, how good it is, and its size in MiB."""
+    return name, about["architecture"], about["data"], about["measured"], f"{about['bytes'] / 2**20:.1f}"
+
+
+def of_torchvision(name: str) -> dict[str, Any]:
+    from torchvision.models import get_weight
+
+    from zoo.pretrained import torchvision_weights
+
+    meta = get_weight(name).meta
+    accuracy = meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    return {
+        "name": name,
+        "architecture": torchvision_weights.ARCHITECTURES[name.partition("_Weights")[0]]["_target_"].rpartition(".")[2],
+        "sizes": {k: v for k, v in torchvision_weights.card(name)["config"]["model"].items() if k != "_target_"},
+        "parameters": meta["num_params"],
+        "data": "ImageNet-1K",
+        "measured": f"accuracy {accuracy / 100:.4f} (torchvision's figure)",
+        "bytes": round(meta["_file_size"] * 2**20),
+        "from": torchvision_weights.address(name),
+        "sha256": torchvision_weights.checksum(torchvision_weights.address(name).rpartition("/")[2]) + "...",
+        "licence": "torchvision's is BSD-3-Clause; ImageNet has terms of its own",
+    }
+
+
+def main() -> int:
+    given = script_arguments(sys.argv[1:], KEYS, positional="name")
+    from zoo.pretrained import registry, torchvision_weights
+
+    known = dict.fromkeys(registry.names(), registry.card)
+    known |= dict.fromkeys(torchvision_weights.names(), of_torchvision)
+    if "name" in given:
+        if given["name"] not in known:
+            raise UserError(f"There is no checkpoint named '{given['name']}'{suggest(given['name'], known)}")
+        for key, value in known[given["name"]](given["name"]).items():
+            print(f"{key:14}{json.dumps(value) if isinstance(value, (dict, list)) else value}")
+        return 0
+    rows = [("name", "network", "data", "how good", "MiB"), *(row(name, about(name)) for name, about in known.items())]
+    widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
+    for line in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
