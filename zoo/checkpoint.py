@@ -32,6 +32,11 @@ PURE = ("zoo.models.", "zoo.layers.", "zoo.losses.", "zoo.optim.", "zoo.scratch.
 ALLOWED_EXACTLY = ("torch.nn.ReLU", "torch.nn.Tanh", "torch.nn.Sigmoid", "torch.nn.GELU")
 
 
+def data_dir() -> Path:
+    """Where data sets and published weights lie, as configs/train.yaml has it."""
+    return Path(os.environ.get("ZOO_DATA") or Path.home() / ".cache" / "zoo")
+
+
 def find(source: str | Path) -> Path:
     """The file that `source` means: a run folder's best (else last) checkpoint, the file itself, or that of a name.
 
@@ -46,7 +51,7 @@ def find(source: str | Path) -> Path:
                 return folder / name
         raise UserError(f"There is no checkpoint in {path}; a run folder holds checkpoints/best.ckpt or last.ckpt.")
     if not path.exists() and registry.is_name(str(source)):
-        return registry.file_of(str(source), Path(os.environ.get("ZOO_DATA") or Path.home() / ".cache" / "zoo"))
+        return registry.file_of(str(source), data_dir())
     if not path.is_file():
         near = suggest(str(source), registry.names()) if str(source) == path.name else "."
         advice = "give a run folder, a .ckpt or a .safetensors file, or a name that scripts/models.py lists"

@@ -14,10 +14,10 @@ from torch import nn
 
 from zoo.batches import PairBatch
 from zoo.build import build_task
-from zoo.checkpoint import build_model, check_targets, find, read
+from zoo.checkpoint import build_model, check_targets, data_dir, find, read
 from zoo.data.base import PARTS, DataModule, Loader
 from zoo.errors import UserError, suggest
-from zoo.instantiate import make
+from zoo.instantiate import make, named, parameters
 from zoo.settings import FACTS
 from zoo.trainer import quiet_libraries
 
@@ -142,6 +142,8 @@ def build_data(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> Da
     """The data of the checkpoint's configuration with `settings` changed, read and prepared as its run did."""
     config = checkpoint["config"]["data"]
     own = {key: value for key, value in config.items() if key not in FACTS}
+    if "data_dir" in parameters(named(str(own.get("_target_")), "data")):
+        own.setdefault("data_dir", str(data_dir()))  # an exported checkpoint knows no places
     keys = [key for key in own if not key.startswith("_")]
     for key in settings:
         if key not in keys:

@@ -100,6 +100,24 @@ def test_weights_carry_all_that_the_scripts_need(half, runs, call_script, tmp_pa
     assert str(source) not in told, "no path of the run"
 
 
+def test_an_exported_checkpoint_is_judged_on_its_data_wherever_that_lies_now(tmp_path, monkeypatch, call_script):
+    """It holds no folder of its run; the data is looked for where every run looks for it."""
+    from zoo.run import configure, run
+
+    for place in ("old", "new"):
+        (tmp_path / place / "tinyshakespeare").mkdir(parents=True)
+        (tmp_path / place / "tinyshakespeare" / "input.txt").write_text("to be or not to be. " * 300)
+    monkeypatch.setattr("zoo.data.corpus.md5", lambda raw: "6fb458f1232090904fb40fe944165e91")
+    small = [*WRITER[:-1], "data=tiny_shakespeare", f"data_dir={tmp_path / 'old'}", *SHORT]
+    assert run(configure(*small, run_dir=tmp_path / "run")) == 0
+    export(tmp_path / "run", tmp_path / "net.safetensors")
+    (tmp_path / "old" / "tinyshakespeare" / "input.txt").unlink()
+    monkeypatch.setenv("ZOO_DATA", str(tmp_path / "new"))
+    ran = call_script("evaluate", f"ckpt={tmp_path / 'net.safetensors'}", "part=val")
+    assert ran.status == 0, ran.err
+    assert "perplexity" in ran.out
+
+
 def test_a_file_of_a_newer_zoo_is_refused_whatever_its_form(runs, tmp_path):
     from safetensors import safe_open
     from safetensors.torch import save_file
