@@ -100,8 +100,8 @@ def network(overrides: list[str]) -> tuple[Any, tuple[Any, ...], str]:
     import torch
     from omegaconf import OmegaConf
 
+    from zoo.compatibility import check_pair
     from zoo.instantiate import make
-    from zoo.pairs import check_pair
     from zoo.run import configure
     from zoo.settings import FACTS, check_settings, choice
 

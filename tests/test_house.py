@@ -73,8 +73,8 @@ MAY_IMPORT = {
     "ranking": (set(), set()),
     # The trunk: what puts the rooms together.
     "settings": ({"commandline"}, {"omegaconf"}),
-    "pairs": ({"commandline", "settings"}, {"omegaconf"}),
-    "checks": ({"pairs", "peers", "settings"}, {"torch"}),
+    "compatibility": ({"commandline", "settings"}, {"omegaconf"}),
+    "checks": ({"compatibility", "peers", "settings"}, {"torch"}),
     "build": (
         {
             "scratch",
@@ -86,7 +86,7 @@ MAY_IMPORT = {
             "instantiate",
             "layers",
             "loading",
-            "pairs",
+            "compatibility",
             "peers",
             "settings",
             "trainer",

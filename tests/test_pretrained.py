@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from safetensors.torch import save_file
 from torchvision.models import get_model, get_model_weights
 
+from zoo.build import load
 from zoo.checkpoint import find, load_model, read
 from zoo.errors import UserError
 from zoo.pretrained import registry, torchvision_weights
@@ -121,6 +122,36 @@ def test_a_checkpoint_that_comes_with_the_zoo_is_found_by_its_name_and_is_whole(
 def test_a_name_of_nothing_is_one_line(name, line):
     with pytest.raises(UserError, match=line):
         find(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("hf://a/b", ("a/b", "model.safetensors")), ("hf://a/b/deep/w.safetensors", ("a/b", "deep/w.safetensors"))],
+)
+def test_a_file_of_the_hub_is_asked_for_by_its_owner_and_name(name, asked, tmp_path, monkeypatch):
+    hub, calls = pytest.importorskip("huggingface_hub"), []
+
+    def download(*arguments):
+        calls.append(arguments)
+        return str(tmp_path / "file")
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    assert find(name) == tmp_path / "file"
+    assert calls == [asked]
+
+    def fails(*_):
+        raise ValueError("404 Client Error\nmore")
+
+    monkeypatch.setattr(hub, "hf_hub_download", fails)
+    with pytest.raises(UserError, match=rf"{name} cannot be fetched: 404 Client Error$"):
+        find(name)
+
+
+def test_weights_that_a_recipe_begins_with_are_missed_aloud():
+    model = torch.nn.Linear(2, 2)
+    (line,) = load({"begins_with": "pretrain/dbn_mnist"}, model)
+    assert "It begins with weights of experiment=pretrain/dbn_mnist, and has none" in line
+    assert load({}, model) == []
 
 
 @pytest.mark.slow

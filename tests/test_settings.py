@@ -3,8 +3,8 @@
 import pytest
 from omegaconf import open_dict
 
+from zoo.compatibility import check_pair
 from zoo.errors import UserError
-from zoo.pairs import check_pair
 from zoo.run import configure
 from zoo.settings import check_settings
 

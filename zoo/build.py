@@ -19,13 +19,13 @@ from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.checkpoint import check_resume, check_run, find_resume, newest_first, read
 from zoo.checks import check_baselines, check_output, check_processes, check_sparse_gradients
 from zoo.commandline import CONFIGS, options
+from zoo.compatibility import check_pair, misfit
 from zoo.errors import UserError
 from zoo.instantiate import deepest, make, named, parameters
 from zoo.layers.dropout import use_dropout
 from zoo.layers.init import left_alone
 from zoo.layers.lora import adapters, add_lora
 from zoo.loading import load_pretrained
-from zoo.pairs import check_pair, misfit
 from zoo.peers import accelerator_for, cores, first_process_first, join, place, started_by_others
 from zoo.scratch.swap import write_out
 from zoo.session import Run

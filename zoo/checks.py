@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.compatibility import with_head
 from zoo.errors import UserError
-from zoo.pairs import with_head
 from zoo.peers import place
 from zoo.settings import choice
 

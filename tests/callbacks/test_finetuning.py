@@ -1,6 +1,7 @@
 """Fine-tuning: which blocks learn, from which epoch on, at what rate, and what a checkpoint holds of it."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,11 +114,11 @@ def test_the_plan_and_the_rates_are_shown(tmp_path, monkeypatch):
     (tuning,) = [c for c in made.trainer.callbacks if isinstance(c, FineTuning)]
     (name, plan), rows = plans[0], plans[0][1].splitlines()[2:]
     assert (name, len(rows)) == ("finetune", 4)
-    assert [row.split("|")[4:6] for row in reversed(rows)] == [
-        [" 1 ", " 1 "],
-        [" 2 ", " 0.25 "],
-        [" never ", "  "],
-        [" never ", "  "],
+    assert [[cell.strip() for cell in row.split("|")[3:6]] for row in reversed(rows)] == [
+        ["90", "1", "1"],
+        ["104", "2", "0.25"],
+        ["0", "never", ""],
+        ["0", "never", ""],
     ]
     monkeypatch.setattr(made.trainer, "log_every_n_steps", 1)
     tuning.on_train_batch_start(made.trainer, made.task, None, 0)  # as in the second epoch
@@ -191,3 +192,21 @@ def test_blocks_hold_each_parameter_once_from_input_to_output():
 def test_what_cannot_be_is_one_line(arguments, line, tmp_path):
     with pytest.raises(UserError, match=line):
         build(configure(*DEEP, *SHORT, *arguments, run_dir=tmp_path)).fit()
+
+
+def test_of_several_processes_a_sleeping_block_is_asked_for_gradients_and_learns_nothing():
+    """What averages gradients waits for each parameter that it was told of; alone, none is computed."""
+    tuning = FineTuning(num_blocks=1, one_more_every=1)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    trainer = SimpleNamespace(current_epoch=0, world_size=2, fit_loop=SimpleNamespace(total_batch_idx=0))
+    task = SimpleNamespace(model=model)
+    tuning.setup(trainer, task, "fit")
+    for epoch, world_size, asked, learns in ((0, 2, True, False), (1, 2, True, True), (0, 1, False, False)):
+        trainer.current_epoch, trainer.world_size = epoch, world_size
+        tuning.on_train_epoch_start(trainer, task)
+        model.zero_grad()
+        model(torch.rand(5, 3)).sum().backward()
+        assert (model[0].weight.grad is not None) == asked
+        tuning.on_after_backward(trainer, task)
+        assert (model[0].weight.grad is not None) == learns
+        assert model[1].weight.grad is not None

@@ -14,8 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from zoo.build import build_data, build_model, build_task, resolve, settle_task
 from zoo.checks import output_shape
 from zoo.commandline import CONFIGS, register_resolvers
+from zoo.compatibility import check_pair
 from zoo.optim import build_optimizer
-from zoo.pairs import check_pair
 
 MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml") if path.stem != "custom")
 RECURRENT = ("rnn", "lstm", "gru")

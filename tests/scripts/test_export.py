@@ -56,8 +56,9 @@ def test_a_program_answers_as_the_network_for_any_number_of_samples(overrides, r
     program = torch.export.load(tmp_path / "net.pt2").module()
     for number in (1, 7):
         inputs = examples(checkpoint, model, number)
-        alone = tuple(None if x is not None and x.dtype == torch.bool else x for x in inputs)
-        assert distance(model, program, alone) < 1e-5
+        if overrides[0] in ("model=lstm", "model=seq2seq"):  # what they do depends on the mask: for whole rows alone
+            inputs = tuple(None if x is not None and x.dtype == torch.bool else x for x in inputs)
+        assert distance(model, program, inputs) < 1e-5
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt2"]
 
 

@@ -140,6 +140,7 @@ class FineTuning(Callback):
             needed = len(self.blocks) - number
             starts = [epoch for epoch in range(trainer.max_epochs or 1) if self.awake(epoch) >= needed]
             share = self.lr_factor ** -(needed - 1)
-            when = (str(starts[0] + 1), f"{share:.3g}") if learn and starts else ("never", "")
-            lines.append(f"| {block.name} | {count:,} | {learn:,} | {when[0]} | {when[1]} |")
+            learns = learn > 0 and len(starts) > 0
+            what = (f"{learn:,}", str(starts[0] + 1), f"{share:.3g}") if learns else ("0", "never", "")
+            lines.append(f"| {block.name} | {count:,} | {' | '.join(what)} |")
         return "\n".join(lines)
