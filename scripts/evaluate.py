@@ -7,11 +7,8 @@ python scripts/evaluate.py ckpt=... data.path=other.csv        all rows of anoth
 
 import sys
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from zoo.commandline import NAMES, guarded, script_arguments
+from zoo.commandline import data_settings, guarded, script_arguments
 from zoo.errors import UserError
 
 KEYS = {
@@ -23,24 +20,8 @@ KEYS = {
 }
 
 
-def split_settings(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """The script's own arguments, and those of the data as values: `data.seed=1` is the number 1, a path a text."""
-    own = [argument for argument in arguments if not argument.startswith("data.") or "=" not in argument]
-    settings: dict[str, Any] = {}
-    for argument in arguments:
-        if argument not in own:
-            key, _, value = argument.removeprefix("data.").partition("=")
-            try:
-                is_list = value.startswith("[") and value.endswith("]") and not Path(value).exists()
-                is_name = key in NAMES and value != "null" and not is_list
-                settings[key] = value if is_name else yaml.safe_load(value)
-            except yaml.YAMLError:
-                settings[key] = value
-    return own, settings
-
-
 def main() -> int:
-    own, settings = split_settings(sys.argv[1:])
+    own, settings = data_settings(sys.argv[1:])
     given = script_arguments(own, KEYS, positional="ckpt")
     if "ckpt" not in given:
         raise UserError("Which checkpoint? python scripts/evaluate.py ckpt=outputs/<run>    --help shows all keys.")

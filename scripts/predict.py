@@ -5,6 +5,8 @@ python scripts/predict.py ckpt=... input=photos top=1 format=json out=answers.js
 python scripts/predict.py ckpt=... input=new_houses.csv
 python scripts/predict.py ckpt=... input=photo.png explain=true
 python scripts/predict.py ckpt=... text="A film to fall asleep in."
+python scripts/predict.py ckpt=... input=photos features=photos.npz    for another network: train.py data=features
+python scripts/predict.py ckpt=... features=all.npz                    of the data of its run
 """
 
 import contextlib
@@ -12,11 +14,11 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from zoo.commandline import guarded, script_arguments
+from zoo.commandline import data_settings, guarded, script_arguments
 from zoo.errors import UserError, suggest
 
 if TYPE_CHECKING:  # torch is loaded once the arguments are found good
@@ -30,6 +32,7 @@ KEYS = {
     "format": "text, or json: one line of JSON for each input (text)",
     "top": "how many classes to show (3); of several labels all are shown, each with its own probability",
     "out": "a file for the answers, instead of the terminal",
+    "features": "a .npz file for what goes into the output layer, of input=, or without it of the data of the run",
     "explain": "what an answer comes from: true, or gradcam, saliency, integrated_gradients (false)",
     "explain_class": "the class, label or target that is explained, instead of the best",
     "explain_out": "a folder for the pictures that explain (explained)",
@@ -37,6 +40,7 @@ KEYS = {
     "data.separator": "of the .csv file, where it is not found by itself",
     "data.encoding": "of the file, where it is not that of the training file (of a .txt file: where it is not UTF-8)",
     "data.text": "the column of texts of the .csv file, where it is not that of the training file",
+    "data.target": "beside features=: the column of labels of the .csv file, where it is not that of the training file",
 }
 EXPLAIN = ("true", "false", "gradcam", "saliency", "integrated_gradients")
 EXAMPLE = "python scripts/predict.py ckpt=outputs/<run> input=photo.png    --help shows all keys."
@@ -45,7 +49,7 @@ EXAMPLE = "python scripts/predict.py ckpt=outputs/<run> input=photo.png    --hel
 def check(given: dict[str, str]) -> None:
     if "text" in given and "input" in given:
         raise UserError("input= and text= are both given; leave one out.")
-    for key in ("ckpt",) if "text" in given else ("ckpt", "input"):
+    for key in ("ckpt",) if "text" in given or "features" in given else ("ckpt", "input"):
         if not given.get(key):
             raise UserError(f"{key}= is missing: {EXAMPLE}")
     if given["format"] not in ("text", "json"):
@@ -54,6 +58,24 @@ def check(given: dict[str, str]) -> None:
         raise UserError(f"top={given['top']} must be a whole number from 1 on.")
     if "out" in given and "input" in given and resolved(given["out"]) == resolved(given["input"]):
         raise UserError("out= would overwrite the input; choose another file.")
+    if "features" in given:
+        check_features(given)
+    elif "data.target" in given:
+        raise UserError("data.target= is for features=; answers need none.")
+
+
+def check_features(given: dict[str, str]) -> None:
+    if not given["features"].endswith(".npz"):
+        raise UserError(f"features={given['features']} must be the name of a .npz file.")
+    for key in ("text", "out", "explain_out"):
+        if key in given:
+            raise UserError(f"{key}= and features= are both given; features are of many samples, and go to their file.")
+    if given["explain"] != "false":
+        raise UserError("explain= and features= are both given; leave one out.")
+    if not given.get("input", "-"):
+        raise UserError("input= is empty; give it a file or a folder, or leave it out for the data of the run.")
+    if "input" in given and resolved(given["features"]) == resolved(given["input"]):
+        raise UserError("features= would overwrite the input; choose another file.")
 
 
 def resolved(path: str) -> Path:
@@ -74,8 +96,10 @@ def explain(predictor: "Predictor", given: dict[str, str]) -> "Reasons":
     """What explains the answers of a predictor, as it was asked for."""
     from zoo.reasons import Reasons
 
-    if predictor.preprocessing["kind"] == "text":
-        raise UserError("explain= is for images and tables, and this model was trained on texts; leave it out.")
+    kind = predictor.preprocessing["kind"]
+    if kind not in ("image", "table"):
+        what = "texts" if kind == "text" else kind
+        raise UserError(f"explain= is for images and tables, and this model was trained on {what}; leave it out.")
     source, folder = (Path(path).expanduser() for path in (given["input"], given.get("explain_out", "explained")))
     method = None if given["explain"] == "true" else given["explain"]
     return Reasons(predictor, source, folder, method, given.get("explain_class"))
@@ -92,15 +116,50 @@ def write(lines: Iterable[str], out: str | None) -> int:
     return count
 
 
+def write_features(predictor: "Predictor", given: dict[str, str], settings: dict[str, Any], allow: list[str]) -> None:
+    """Features of inputs, or of the data of the run, with what is known of them."""
+    from zoo import features
+
+    out, notes = Path(given["features"]).expanduser(), []
+    kind, classes = predictor.kind, predictor.names
+    if "input" in given:
+        path, reading = Path(given["input"]).expanduser(), reading_of(given)
+        inputs = predictor.open(path, reading)
+        target = {"target": given["data.target"]} if "data.target" in given else {}
+        known = features.known_of(predictor, path, reading | target)
+        kind, classes, notes = known.kind, known.classes, inputs.unreadable
+        chunks = features.of_inputs(predictor, inputs, known, path)
+    else:
+        chunks = features.of_data(predictor, given["ckpt"], settings, allow)
+    bar = tqdm(chunks, disable=not sys.stderr.isatty(), unit=" chunks")
+    number, width = features.write(out, bar, kind, classes)
+    for line in notes:
+        print(f"Skipped: {line}", file=sys.stderr)
+    labelled = f"labels: {', '.join(classes)}" if kind else "no labels"
+    print(f"Written: {given['features']}, {number:,} samples of {width:,} features; {labelled}", file=sys.stderr)
+
+
+def reading_of(given: dict[str, str]) -> dict[str, str]:
+    return {key: given[f"data.{key}"] for key in ("separator", "encoding", "text") if f"data.{key}" in given}
+
+
 def main() -> int:
-    given = {"format": "text", "top": "3", "explain": "false"} | script_arguments(sys.argv[1:], KEYS)
+    typed, settings = sys.argv[1:], {}
+    keys = {argument.partition("=")[0] for argument in typed}
+    if "features" in keys and "input" not in keys:
+        typed, settings = data_settings(typed)  # of the data of the run
+    given = {"format": "text", "top": "3", "explain": "false"} | script_arguments(typed, KEYS)
     check(given)
     check_explain(given)
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
     from zoo.predict import load
 
-    predictor = load(given["ckpt"], [name.strip() for name in given.get("allow", "").split(",") if name.strip()])
-    reading = {key: given[f"data.{key}"] for key in ("separator", "encoding", "text") if f"data.{key}" in given}
+    allow = [name.strip() for name in given.get("allow", "").split(",") if name.strip()]
+    predictor = load(given["ckpt"], allow)
+    if "features" in given:
+        write_features(predictor, given, settings, allow)
+        return 0
+    reading = reading_of(given)
     inputs = predictor.typed(given["text"]) if "text" in given else predictor.open(given["input"], reading)
     reasons = None if given["explain"] == "false" else explain(predictor, given)
     for line in [predictor.describe(), *inputs.notes]:

@@ -62,6 +62,9 @@ def workplace(tmp_path_factory):
     for column, name in enumerate(("a.txt", "b.txt")):
         (folder / name).write_text("\n".join(pair.split("\t")[column] for pair in pairs * 12) + "\n")
     (folder / "my.txt").write_text("The rain in Spain stays mainly in the plain. " * 400)
+    rows = generator.normal(size=(60, 5)).astype(np.float32)
+    kinds = {"label": (rows[:, 0] > 0).astype(np.int64), "kind": "multiclass", "classes": ["cats", "dogs"]}
+    np.savez(folder / "features.npz", features=rows, **kinds)
     for i in range(40):
         place = folder / "photos" / ("cats" if i % 2 else "dogs")
         place.mkdir(parents=True, exist_ok=True)

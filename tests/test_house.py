@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "states": (set(), {"torch"}),
     "decoding": ({"beam", "onednn", "states"}, {"torch"}),
     "embeddings": (set(), {"torch"}),
-    "generative_metrics": (set(), {"torch", "scipy"}),
+    "generative_metrics": ({"layers"}, {"torch", "scipy"}),
     "metrics": (set(), {"torch", "torchmetrics", "sklearn", "scipy", "sacrebleu"}),
     "models": ({"layers"}, {"torch"}),
     "data": (
@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "report": (set(), set()),
     "receptive_field": ({"layers"}, {"torch"}),
     "shapes": ({"layers", "receptive_field"}, {"torch"}),
-    "commandline": ({"signals"}, {"hydra", "omegaconf"}),
+    "commandline": ({"signals"}, {"hydra", "omegaconf", "yaml"}),
     "provenance": (set(), {"hydra", "omegaconf"}),
     "space": ({"commandline"}, {"hydra"}),
     "study": ({"space"}, {"optuna"}),
@@ -108,6 +108,7 @@ MAY_IMPORT = {
     ),
     "judge": ({"checkpoint", "data", "evaluate", "generative_metrics"}, {"torch"}),
     "predict": ({"checkpoint", "data", "batches", "losses"}, {"torch", "PIL"}),
+    "features": ({"checkpoint", "data", "evaluate", "layers", "predict"}, {"torch"}),
     "reasons": ({"predict", "explain", "pictures", "data"}, {"torch"}),
     "lr_finder": (
         {"build", "callbacks", "instantiate", "optim", "session"},

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -270,3 +271,19 @@ def script_arguments(arguments: Sequence[str], known: dict[str, str], positional
             raise UserError(f"There is no key '{key}'{suggest(key, known)}")
         found[key] = value
     return found
+
+
+def data_settings(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """The script's own arguments, and those of the data as values: `data.seed=1` is the number 1, a path a text."""
+    own = [argument for argument in arguments if not argument.startswith("data.") or "=" not in argument]
+    settings: dict[str, Any] = {}
+    for argument in arguments:
+        if argument not in own:
+            key, _, value = argument.removeprefix("data.").partition("=")
+            try:
+                is_list = value.startswith("[") and value.endswith("]") and not Path(value).exists()
+                is_name = key in NAMES and value != "null" and not is_list
+                settings[key] = value if is_name else yaml.safe_load(value)
+            except yaml.YAMLError:
+                settings[key] = value
+    return own, settings

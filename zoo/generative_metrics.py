@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo.layers.depth import entering
+
 # Ten widths from 0.1 to 1 with equal steps of their logarithm, as the authors of 2014 tried them (parzen_ll.py).
 SIGMAS = tuple(float(sigma) for sigma in np.logspace(-1, 0, 10))
 FOR_SIGMA = 1000  # validation points that choose the width, as there
@@ -108,19 +110,12 @@ def penultimate(model: nn.Module, x: Tensor, *, chunk: int = CHUNK) -> Tensor:
     """What goes into the last dense layer of a classifier: (N, ...) -> features (N, D). It is put into evaluation mode.
 
     Raises:
-        ValueError: the model has no dense layer.
+        ValueError: the model has no dense layer, or calls its last one more than once.
     """
     dense = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not dense:
         raise ValueError("the model has no dense layer to take features from")
-    found: list[Tensor] = []
-    handle = dense[-1].register_forward_pre_hook(lambda module, inputs: found.append(inputs[0].flatten(1)))
-    try:
-        for part in x.split(chunk):
-            model.eval()(part)
-    finally:
-        handle.remove()
-    return torch.cat(found)
+    return torch.cat([entering(model.eval(), dense[-1], part).flatten(1) for part in x.split(chunk)])
 
 
 class Quality(NamedTuple):

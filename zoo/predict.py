@@ -308,7 +308,23 @@ def image_endings() -> set[str]:
     return EXTENSIONS
 
 
-READERS: dict[str, Callable[..., Inputs]] = {"image": open_images, "table": open_table, "text": open_texts}
+def open_features(predictor: Predictor, path: Path, reading: Mapping[str, str]) -> Inputs:
+    """The samples of a file that `zoo.features` wrote."""
+    from zoo.data.features import prepared, read_features
+
+    stored = read_features(path)
+    x = prepared(stored.features, predictor.preprocessing, path)  # (N, F)
+    places: list[Place] = [(name, None) for name in stored.names]
+    chunks = ((places[i : i + CHUNK], x[i : i + CHUNK]) for i in range(0, len(places), CHUNK))
+    return Inputs(len(places), chunks)
+
+
+READERS: dict[str, Callable[..., Inputs]] = {
+    "image": open_images,
+    "table": open_table,
+    "text": open_texts,
+    "features": open_features,
+}
 
 
 def loaded(from_dict: Callable[[dict[str, Any]], Any], preprocessing: dict[str, Any]) -> Any:
@@ -336,7 +352,7 @@ def load(source: str | Path, allow: Sequence[str] = ()) -> Predictor:
     if not isinstance(preprocessing, dict) or preprocessing.get("kind") not in READERS:
         kind = preprocessing.get("kind") if isinstance(preprocessing, dict) else None
         reason = f"its inputs are of kind '{kind}'" if kind else "it does not say how inputs are prepared"
-        raise UserError(f"{path} cannot be used on images, tables or texts: {reason}.")
+        raise UserError(f"{path} cannot be used on images, tables, texts or features: {reason}.")
     kind, measure, border = answer_kind(config.get("task") or {}, model, path)
     names = [str(name) for name in checkpoint.get("classes") or []] or numbered(config, kind)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -6,9 +6,9 @@ own. Parameters that the network holds itself, such as a class token, belong to 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -33,6 +33,23 @@ def head(model: nn.Module) -> nn.Module:
     """The output layer: the last module that has parameters of its own."""
     *_, last = (m for m in model.modules() if has_own(m))
     return last
+
+
+def entering(model: nn.Module, layer: nn.Module, *inputs: Any) -> Tensor:
+    """What goes into a layer of a network that is called with `inputs`: (B, ...), with its gradients if any are kept.
+
+    Raises:
+        ValueError: the network does not call that layer exactly once.
+    """
+    found: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda module, given: found.append(given[0]))
+    try:
+        model(*inputs)
+    finally:
+        handle.remove()
+    if len(found) != 1:
+        raise ValueError(f"{type(layer).__name__} is called {len(found)} times, not once")
+    return found[0]
 
 
 def has_own(module: nn.Module) -> bool:
