@@ -80,6 +80,12 @@ def load_script(name: str) -> ModuleType:
 
 
 @pytest.fixture
+def script_module():
+    """script_module("models") -> scripts/models.py as a module, for its functions."""
+    return load_script
+
+
+@pytest.fixture
 def call_script(monkeypatch, capsys):
     """call("evaluate", "ckpt=...") runs a script in this process, as its last lines would: (status, out, err)."""
     from zoo.commandline import guarded

@@ -23,7 +23,8 @@ from zoo.checkpoint import BESIDE_WEIGHTS, build_model, find, model_weights, rea
 from zoo.errors import UserError
 
 ENDINGS = (".safetensors", ".pt2", ".onnx")
-OF_ONE_PLACE = ("run_dir", "data_dir", "overrides", "resume", "pretrained", "launcher", "sweep")  # of a configuration
+# Of a configuration: what holds on the machine of the run alone, and how the run was shown there.
+OF_ONE_PLACE = ("run_dir", "data_dir", "overrides", "resume", "pretrained", "launcher", "sweep", "logger", "callbacks")
 STEPS = 12  # of an example
 LARGEST = 1e-4  # difference between what the network says and what its copy does, relative to the largest answer
 
@@ -55,7 +56,9 @@ def export(source: str | Path, out: str | Path, *, half: bool = False, allow: li
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         unfinished.touch()
+        mode = unfinished.stat().st_mode  # as any new file has it; safetensors leaves one for its owner alone
         difference = _differs(model, write(unfinished, checkpoint, model, half), checkpoint)
+        unfinished.chmod(mode)
         if not difference <= (LARGEST * 100 if half else LARGEST):
             raise UserError(f"{out} was not written: its answers differ from the network's by {difference:.2g}.")
         unfinished.replace(out)

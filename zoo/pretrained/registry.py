@@ -1,8 +1,9 @@
 """Checkpoints by their names: those that come with the zoo, torchvision's published ones, and those of a hub.
 
 A card, `<name>.json`, says what a checkpoint is, how it was made and how good it is. Weights lie beside it as
-`<name>.safetensors`, or at an address that torchvision's own list of weights knows. Nothing is read before its checksum
-has been compared.
+`<name>.safetensors`, where the terms of the data allow it; else they are made on the user's machine, by the card's own
+command. Torchvision's lie at an address that its list of weights knows. Nothing is read before its checksum has been
+compared.
 """
 
 import hashlib
@@ -54,8 +55,25 @@ def file_of(name: str, cache_dir: Path) -> Path:
     if torchvision_weights.is_name(name):
         return published(name, cache_dir)
     path, told = HERE / f"{name}.safetensors", card(name)
+    if not told["sha256"]:
+        return made(name, cache_dir)
     if not path.is_file() or sha256(path) != told["sha256"]:
         raise UserError(f"{path} is not there, or is not what its card says; install the zoo again.")
+    return path
+
+
+def place_of_made(name: str, cache_dir: Path) -> Path:
+    """Where a checkpoint lies that is made on the user's machine."""
+    return cache_dir / "weights" / "zoo" / f"{name}.safetensors"
+
+
+def made(name: str, cache_dir: Path) -> Path:
+    path = place_of_made(name, cache_dir)
+    if not path.is_file():
+        raise UserError(
+            f"{name} does not come with the zoo, for the terms of its data ({card(name)['data']}) do not say that it "
+            f"may. Make it: python scripts/models.py {name} build=true"
+        )
     return path
 
 
