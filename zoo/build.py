@@ -172,11 +172,15 @@ def build_data(cfg: DictConfig) -> Any:
     data = make(plain, "data")
     with first_process_first():  # one downloads, the others find it there
         data.fetch()
+    adopted = adopt(cfg, data)
     found = data.prepare().facts
+    data.prepare().notes[:0] = adopted
     with open_dict(cfg):
         for key in FACTS:
             declared = None if key not in cfg.data else _value(cfg.data, key)  # ??? counts as not in it
-            if declared is None and key in cfg.data.keys() and key not in found:  # noqa: SIM118 - here it must count
+            if adopted and key.endswith("vocab_size") and key in found:
+                cfg.data[key] = found[key]
+            elif declared is None and key in cfg.data.keys() and key not in found:  # noqa: SIM118 - here it must count
                 del cfg.data[key]  # a regression has no num_classes, for instance
             elif declared is None and key in found:
                 cfg.data[key] = found[key]
@@ -184,6 +188,20 @@ def build_data(cfg: DictConfig) -> Any:
                 raise UserError(f"data.{key}={declared} does not agree with the data, which has {found[key]}.")
     data.augment = build_augment(cfg, data)
     return data
+
+
+def adopt(cfg: DictConfig, data: Any) -> list[str]:
+    """Prepares inputs as those of the pretrained network were, whose weights rely on it, and says so in a line.
+
+    A run that is taken up again is its own source: the file it began with need not be there any longer.
+    """
+    if not cfg.get("pretrained") or cfg.get("own_inputs") or not hasattr(data, "adopt"):
+        return []
+    source = str(cfg.pretrained)
+    taken_up = cfg.get("resume") and (Path(cfg.resume).is_file() or newest_first(Path(cfg.resume)))
+    checkpoint = find_resume(str(cfg.resume))[1] if taken_up else read(source)
+    what = data.adopt(checkpoint.get("preprocessing") or {})
+    return [f"Inputs are prepared as for {source}, with {what}; own_inputs=true leaves that"] if what else []
 
 
 def drop_wishes(cfg: DictConfig) -> None:

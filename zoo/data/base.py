@@ -207,6 +207,7 @@ class Loaded:
         class_names: names of the K classes, or of the target columns.
         train_labels: (N,) labels of the training part, for class weights and baselines; None where there is no class.
         notes: what the user should know, a line each.
+        names: where each sample of a part came from, for people; without a part where nobody could look it up.
     """
 
     parts: dict[str, Dataset]
@@ -216,6 +217,7 @@ class Loaded:
     train_labels: Tensor | None = None
     notes: list[str] = field(default_factory=list)
     fingerprint: str = ""
+    names: dict[str, list[str]] = field(default_factory=dict)
 
 
 class DataModule(LightningDataModule):
@@ -262,6 +264,17 @@ class DataModule(LightningDataModule):
         """
         self.earlier, self.earlier_classes, self.loaded = preprocessing, list(class_names), None
 
+    def adopt(self, preprocessing: dict[str, Any]) -> str:
+        """Prepares inputs as those of a pretrained network were, in what its weights rely on; the labels stay its own.
+
+        Args:
+            preprocessing: of the `Loaded` that it was trained on.
+
+        Returns:
+            What was taken, in a few words; empty where this data has nothing of the kind.
+        """
+        return ""
+
     imports: tuple[str, ...] = ()  # what `load` imports late because it takes long
 
     def fetch(self) -> None:
@@ -292,6 +305,8 @@ class DataModule(LightningDataModule):
             keep = min(keep, total if self.batch_size == "full" else int(self.batch_size))
         indices = order[:keep].sort().values
         loaded.parts["train"] = train.take(indices)  # type: ignore[attr-defined]
+        if "train" in loaded.names:
+            loaded.names["train"] = [loaded.names["train"][i] for i in indices.tolist()]
         if loaded.train_labels is not None:
             loaded.train_labels = loaded.train_labels[indices]
             if "label_counts" in loaded.facts:
@@ -299,6 +314,7 @@ class DataModule(LightningDataModule):
                 loaded.facts["label_counts"] = counts.tolist()
         if self.overfit:
             loaded.parts["val"] = loaded.parts["test"] = loaded.parts["train"]
+            loaded.names = dict.fromkeys(PARTS, loaded.names["train"]) if loaded.names else {}
 
     def suits(self, augment: Any) -> bool:
         """Whether an augmentation, or the class of one, is for samples of the kind that this data set has."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch.utils.data import Dataset
 
 from zoo.batches import ImageBatch
 from zoo.data.base import PARTS, DataModule, InMemory, Loaded, split_indices
-from zoo.data.images import ImagePreprocessing, check_size, image_facts
+from zoo.data.images import ImagePreprocessing, check_size, image_facts, normalized_as
 from zoo.errors import UserError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
@@ -232,6 +233,11 @@ class ImageFolder(DataModule):
         self.in_memory_mb, self.skip_corrupt = in_memory_mb, skip_corrupt
         self.plain = ImagePreprocessing.plain(channels, image_size, image_size)
 
+    def adopt(self, preprocessing: dict[str, Any]) -> str:
+        size = (self.plain.channels, self.plain.height, self.plain.width)
+        self.earlier = normalized_as(preprocessing, size) if self.normalize else None
+        return "mean and deviation of its pixels" if self.earlier else ""
+
     def load(self) -> Loaded:
         listing = list_images(self.root)
         if self.earlier_classes:
@@ -264,6 +270,10 @@ class ImageFolder(DataModule):
             train_labels=train_labels,
             notes=notes,
             fingerprint=listing.fingerprint(self.root),
+            names={
+                name: [listing.files[i].relative_to(self.root).as_posix() for i in indices.tolist()]
+                for name, indices in split.items()
+            },
         )
 
     def _check(self, listing: Listing, corrupt: list[int], notes: list[str]) -> np.ndarray:

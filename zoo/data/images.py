@@ -153,6 +153,16 @@ def resize(images: Tensor, size: int, *, chunk: int = 1024) -> Tensor:
     return resized
 
 
+def normalized_as(preprocessing: dict[str, Any], size: tuple[int, int, int]) -> dict[str, Any] | None:
+    """Preprocessing for images of another size (C, H, W), with the mean and deviation that a network has seen.
+
+    None where its inputs were no images, or had other channels.
+    """
+    if preprocessing.get("kind") != "image" or preprocessing.get("channels") != size[0]:
+        return None
+    return preprocessing | dict(zip(("channels", "height", "width"), size, strict=True))
+
+
 def image_facts(preprocessing: ImagePreprocessing, train_labels: Tensor, num_classes: int) -> dict[str, Any]:
     """What models and tasks are built from; `label_counts` has the training images of each class."""
     shape = [preprocessing.channels, preprocessing.height, preprocessing.width]
@@ -276,6 +286,12 @@ class Images(DataModule):
         images, labels = part
         kept = ~torch.isin(labels, torch.tensor(self.left_out, dtype=labels.dtype))
         return images[kept], labels[kept]
+
+    def adopt(self, preprocessing: dict[str, Any]) -> str:
+        images, _ = self.read()["train"]
+        size = (images.shape[1], self.image_size, self.image_size)
+        self.earlier = normalized_as(preprocessing, size) if self.normalize else None
+        return "mean and deviation of its pixels" if self.earlier else ""
 
     def load(self) -> Loaded:
         source = self.read()

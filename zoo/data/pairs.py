@@ -147,11 +147,21 @@ class Pairs(DataModule):
             fingerprint=digest.hexdigest()[:16],
         )
 
+    def adopt(self, preprocessing: dict[str, Any]) -> str:
+        if preprocessing.get("kind") != KIND or not self.goes_as(PairPreprocessing.from_dict(preprocessing)):
+            return ""
+        self.prepare_as(preprocessing)
+        return "its vocabularies"
+
+    def goes_as(self, earlier: PairPreprocessing) -> bool:
+        """Whether these pairs go from and to what an earlier run's did, as far as both name it."""
+        return earlier.sides == self.sides or SIDES in (earlier.sides, self.sides)
+
     def preprocessing(self, train: Part, notes: list[str]) -> PairPreprocessing:
         """That of an earlier run, or one with vocabularies of the training part."""
         if self.earlier is not None:
             earlier = PairPreprocessing.from_dict(self.earlier)
-            if earlier.sides != self.sides and SIDES not in (earlier.sides, self.sides):
+            if not self.goes_as(earlier):
                 raise UserError(
                     f"This model was trained to go from {' to '.join(earlier.sides)}, and the data goes from "
                     f"{' to '.join(self.sides)}; its vocabularies do not fit. Leave the data as it was."

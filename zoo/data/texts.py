@@ -97,11 +97,13 @@ class Labelled:
         parts: `train` always.
         class_names: names of the K classes, in the order of their labels.
         notes: what the user should know, a line each.
+        names: see `Loaded`.
     """
 
     parts: dict[str, Part]
     class_names: list[str]
     notes: list[str] = field(default_factory=list)
+    names: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Texts(DataModule):
@@ -169,7 +171,14 @@ class Texts(DataModule):
             train_labels=labels,
             notes=notes,
             fingerprint=digest.hexdigest()[:16],
+            names=found.names,
         )
+
+    def adopt(self, preprocessing: dict[str, Any]) -> str:
+        if preprocessing.get("kind") != KIND:
+            return ""
+        self.prepare_as(preprocessing)
+        return "its vocabulary"
 
     def preprocessing(self, found: Labelled) -> TextPreprocessing:
         """That of an earlier run, or one with a vocabulary of the training part."""
