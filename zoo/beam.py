@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+PIECE = 128  # numbers that `largest` takes the maximum of
+BLOCK = 2**18  # numbers whose logarithms are taken at once on a CPU
+
 
 class Beams(NamedTuple):
     """What a search found, the best first.
@@ -42,6 +45,23 @@ class Beams(NamedTuple):
 def taken(texts: Tensor, places: Tensor) -> Tensor:
     """(B, K, N) and (B, k) int64 -> (B, k, N), for each text the beams at its places."""
     return texts.gather(1, places.unsqueeze(2).expand(-1, -1, texts.shape[2]))
+
+
+def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest numbers of each row, (A, V) -> (A, k) each: themselves, the largest first, and their places.
+
+    The k pieces of a row whose maxima are largest have them all, and a maximum takes a tenth of the time of a search.
+    """
+    whole = x.shape[1] // PIECE * PIECE  # what pieces cover
+    if whole < 4 * k * PIECE:
+        return tuple(x.topk(k))
+    pieces = x[:, :whole].unflatten(1, (-1, PIECE))  # (A, pieces, PIECE)
+    best = pieces.amax(2).topk(k).indices.unsqueeze(2)  # (A, k, 1)
+    begins, inside = best * PIECE, torch.arange(PIECE, device=x.device)
+    rest = torch.arange(whole, x.shape[1], device=x.device).expand(len(x), -1)
+    places = torch.cat([(begins + inside).flatten(1), rest], 1)  # (A, k PIECE and the rest)
+    values, chosen = x.gather(1, places).topk(k)
+    return values, places.gather(1, chosen)
 
 
 @dataclass
@@ -89,16 +109,31 @@ class Search:
         padded = nn.functional.pad(texts, (0, self.ended.tokens.shape[2] - texts.shape[2]))  # (A, k, N)
         return Beams(torch.cat([self.ended.tokens, padded], 1), torch.cat([self.ended.scores, scores], 1))
 
-    def advance(self, log_p: Tensor, eos: int) -> Tensor:
-        """Writes one token more, given log p (A, J, V) of what may come after each open beam, which is changed.
+    def likeliest(self, logits: Tensor, never: Tensor) -> tuple[Tensor, Tensor]:
+        """The best 2 K continuations, fewer if there are not as many: (A, k) log p, and places among (J, V).
+
+        Some texts at a time: their numbers stay in the cache of a core, and no memory is asked for as large as `logits`.
+        """
+        most = min(2 * self.ended.scores.shape[1], logits[0].numel())
+        count = max(1, BLOCK // logits[0].numel()) if logits.device.type == "cpu" else len(logits)
+        found = []
+        for some, sums in zip(logits.split(count), self.sums.split(count), strict=True):
+            log_p = some.to(sums.dtype).log_softmax(2)  # (some, J, V)
+            log_p.index_fill_(2, never, -torch.inf).add_(sums.unsqueeze(2))
+            found.append(largest(log_p.flatten(1), most))
+        values, places = zip(*found, strict=True)
+        return torch.cat(values), torch.cat(places)
+
+    def advance(self, logits: Tensor, eos: int, never: Tensor) -> Tensor:
+        """Writes one token more, given logits (A, J, V) of what may come after each open beam; `never` are banned.
 
         Among the best 2 K continuations at least K do not end, since each beam ends in one way alone.
 
         Returns:
             (A, K): which of the J beams each open one goes on from.
         """
-        k, size = self.ended.scores.shape[1], log_p.shape[2]
-        values, places = log_p.add_(self.sums.unsqueeze(2)).flatten(1).topk(min(2 * k, log_p[0].numel()))
+        k, size = self.ended.scores.shape[1], logits.shape[2]
+        values, places = self.likeliest(logits, never)
         missing = 2 * k - values.shape[1]  # the first steps of many beams
         values = nn.functional.pad(values, (0, missing), value=-torch.inf)  # (A, 2 K)
         places = nn.functional.pad(places, (0, missing))  # (A, 2 K)

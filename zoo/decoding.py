@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.beam import Beams, Search
+from zoo.beam import Beams, Search, largest
 from zoo.errors import UserError
 from zoo.onednn import packed, without_onednn
 from zoo.states import begun, reordered
@@ -234,9 +234,10 @@ def greedy(
     with torch.inference_mode():
         for n in range(found.shape[1]):
             logits, state = step(tokens, state)  # (A, V)
-            values, chosen = (leave_out(logits, never) if len(never) else logits).max(1)  # (A,) each
+            values, chosen = largest(leave_out(logits, never) if len(never) else logits, 1)  # (A, 1) each
             if not values.isfinite().all():
                 raise not_finite()
+            chosen = chosen.squeeze(1)  # (A,)
             found[rows, n] = chosen
             kept = ((chosen != eos) & (limits[rows] > n + 1)).nonzero().squeeze(1)  # of the A, those that go on
             if len(kept) == 0:
@@ -286,10 +287,8 @@ def beam_search(
         dtype = torch.promote_types(logits.dtype, torch.float32)
         search = Search.begin(first, limits, beams, length_penalty, dtype)
         while True:
-            log_p = logits.to(search.sums.dtype).log_softmax(1)  # (A J, V)
-            log_p.index_fill_(1, never, -torch.inf)
             count, opened = search.sums.shape
-            parents = search.advance(log_p.view(count, opened, -1), eos)  # (A, K)
+            parents = search.advance(logits.unflatten(0, (count, opened)), eos, never)  # (A, K)
             if search.sums.isnan().any():
                 raise not_finite()
             done = search.done()

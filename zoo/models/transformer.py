@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import UserError, suggest
-from zoo.layers.attention import Shared, watched
+from zoo.layers.attention import Shared, filled_up, watched
 from zoo.layers.positional import LearnedPositions, Rotary, SinusoidalPositions
 from zoo.layers.transformer import DecoderLayer, EncoderLayer
 
@@ -171,6 +171,7 @@ class Transformer(nn.Module):
         """The state before the first step: keys and values of the targets that each layer has read, which are none; and
         those of the memory with the source's mask, for all beams of a text."""
         none = memory.new_empty(len(memory), self.num_heads, 0, self.d_model // self.num_heads)  # (B, H, 0, D / H)
+        memory, src_mask = filled_up(memory, src_mask)
         layers: Any = self.decoder
         # Laid out anew once, keys and values of the memory take a third of the time in each of the many steps.
         memories = (tuple(x.contiguous() for x in layer.cross_attn.keys_values(memory)) for layer in layers)
