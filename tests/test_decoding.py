@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from zoo import decoding
+from zoo.beam import largest
 from zoo.decoding import (
     beam_search,
     distribution,
@@ -431,6 +432,29 @@ def test_a_text_is_found_alike_whatever_stands_beside_it(own_limits):
         text = greedy(step, first[:1], row_of(state, i), steps=limit, eos=EOS)[0].tolist()
         assert padded(text, 9) == padded(likeliest[i].tolist(), 9)
     assert len({len(text) - text.count(0) for text in likeliest.tolist()}) > 2, "they end at different steps"
+
+
+@pytest.mark.parametrize(("size", "k"), [(5, 3), (3000, 1), (3000, 4), (40000, 10), (5120, 10)])
+def test_the_largest_of_pieces_are_the_largest_of_all(size, k):
+    x = torch.randn(3, size, generator=seeded())
+    x[0, -1], x[1, 0] = 9.0, torch.nan  # a number that is none is not overlooked
+    for found, expected in zip(largest(x, k), x.topk(k), strict=True):
+        assert torch.equal(found.nan_to_num(), expected.nan_to_num())
+
+
+def test_beams_of_some_texts_at_a_time_are_those_of_all_at_once(monkeypatch):
+    first = torch.randint(VOCABULARY, (5, 2), generator=seeded())
+    expected = beam_search(table_step(), first, beams=3, steps=6, eos=0, banned=[2])
+    monkeypatch.setattr("zoo.beam.BLOCK", 2 * 3 * VOCABULARY)  # two texts
+    found = beam_search(table_step(), first, beams=3, steps=6, eos=0, banned=[2])
+    assert torch.equal(found.tokens, expected.tokens)
+    assert torch.equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize("size", [7, 3000])
+def test_of_equally_likely_tokens_greedy_takes_the_first(size):
+    step = constant_step(torch.zeros(1, size))
+    assert greedy(step, torch.ones(2, 1, dtype=torch.long), steps=2, eos=1).tolist() == [[0, 0], [0, 0]]
 
 
 def test_greedy_follows_the_likeliest_token_to_its_end():

@@ -54,7 +54,8 @@ def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     whole = x.shape[1] // PIECE * PIECE  # what pieces cover
     if whole < 4 * k * PIECE:
-        return tuple(x.topk(k))
+        values, places = x.topk(k)
+        return values, places
     pieces = x[:, :whole].unflatten(1, (-1, PIECE))  # (A, pieces, PIECE)
     best = pieces.amax(2).topk(k).indices.unsqueeze(2)  # (A, k, 1)
     begins, inside = best * PIECE, torch.arange(PIECE, device=x.device)
@@ -112,7 +113,7 @@ class Search:
     def likeliest(self, logits: Tensor, never: Tensor) -> tuple[Tensor, Tensor]:
         """The best 2 K continuations, fewer if there are not as many: (A, k) log p, and places among (J, V).
 
-        Some texts at a time: their numbers stay in the cache of a core, and no memory is asked for as large as `logits`.
+        Some texts at a time: their numbers stay in the cache of a core, and need no memory as large as `logits`.
         """
         most = min(2 * self.ended.scores.shape[1], logits[0].numel())
         count = max(1, BLOCK // logits[0].numel()) if logits.device.type == "cpu" else len(logits)

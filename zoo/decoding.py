@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.beam import Beams, Search, largest
+from zoo.beam import Beams, Search
 from zoo.errors import UserError
 from zoo.onednn import packed, without_onednn
 from zoo.states import begun, reordered
@@ -234,10 +234,9 @@ def greedy(
     with torch.inference_mode():
         for n in range(found.shape[1]):
             logits, state = step(tokens, state)  # (A, V)
-            values, chosen = largest(leave_out(logits, never) if len(never) else logits, 1)  # (A, 1) each
+            values, chosen = (leave_out(logits, never) if len(never) else logits).max(1)  # (A,) each
             if not values.isfinite().all():
                 raise not_finite()
-            chosen = chosen.squeeze(1)  # (A,)
             found[rows, n] = chosen
             kept = ((chosen != eos) & (limits[rows] > n + 1)).nonzero().squeeze(1)  # of the A, those that go on
             if len(kept) == 0:

@@ -8,7 +8,15 @@ from torch.nn import functional as F
 
 import zoo.layers.attention as attention_module
 from zoo.errors import UserError
-from zoo.layers.attention import MultiHeadAttention, attend, attention_weights, causal_mask, watched
+from zoo.layers.attention import (
+    LANES,
+    MultiHeadAttention,
+    attend,
+    attention_weights,
+    causal_mask,
+    filled_up,
+    watched,
+)
 from zoo.layers.positional import Rotary
 
 B, H, T, S, D = 2, 2, 5, 7, 8  # d is 4
@@ -179,6 +187,19 @@ def test_a_sequence_read_in_pieces_is_the_whole_one(rotary):
     close(torch.cat(pieces, 1), whole)
     if rotary is not None:
         assert not torch.allclose(whole, ours(x, mask=mask, is_causal=True))
+
+
+@pytest.mark.parametrize("places", [1, 15, 16, 17])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_memory_that_is_filled_up_says_the_same(places, masked):
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(8, 2).double()
+    query, memory = torch.randn(2, 3, 8).double(), torch.randn(2, places, 8).double()
+    mask = torch.arange(places) < torch.tensor([[1], [places]]) if masked else None
+    filled, its_mask = filled_up(memory, mask)
+    assert filled.shape[1] % LANES == 0
+    assert filled.shape[1] - places < LANES
+    close(layer(query, filled, mask=its_mask), layer(query, memory, mask=mask))
 
 
 def test_a_memory_is_projected_once_for_many_calls():
