@@ -3,10 +3,12 @@
 python scripts/evaluate.py ckpt=outputs/2026-01-31/12-00-00-000000_mlp_digits
 python scripts/evaluate.py ckpt=... part=val out=metrics.json
 python scripts/evaluate.py ckpt=... data.path=other.csv        all rows of another file, prepared as in training
+python scripts/evaluate.py ckpt=... confusion=true worst=10    which class is taken for which, and the worst answers
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from zoo.commandline import data_settings, guarded, script_arguments
 from zoo.errors import UserError
@@ -15,9 +17,39 @@ KEYS = {
     "ckpt": "run folder (its best) or .ckpt",
     "part": "train, val, test or all (test; all where data.path or data.root is given)",
     "data.<key>": "a setting of the data that replaces the run's, such as data.path=other.csv",
+    "confusion": "true: how often each class is taken for which (false)",
+    "worst": "how many samples to name on which the model errs most (0)",
     "out": "a .json file for the metrics in full precision",
     "allow": "a package (with a dot at its end) or name that the checkpoint may use besides the zoo's own",
 }
+
+
+def check(given: dict[str, str]) -> None:
+    if given.get("confusion", "false") not in ("true", "false"):
+        raise UserError(f"confusion={given['confusion']} must be true or false.")
+    if not given.get("worst", "0").isdecimal():
+        raise UserError(f"worst={given['worst']} must be a whole number from 0 on.")
+
+
+def mistakes(given: dict[str, str], part: str, settings: dict[str, Any], allow: list[str]) -> list[str]:
+    """Lines on what goes wrong, as far as it was asked for."""
+    worst, lines = int(given.get("worst", 0)), list[str]()
+    if not worst and given.get("confusion") != "true":
+        return lines
+    from zoo.mistakes import confusion_lines, look
+
+    found = look(given["ckpt"], part, settings, allow, worst=worst)
+    if given.get("confusion") == "true" and found.confusion is None:
+        raise UserError(
+            "confusion= is for classes of which one holds, and this model was trained on others; leave it out."
+        )
+    if given.get("confusion") == "true":
+        lines += ["", *confusion_lines(found.confusion, found.names)]
+    if found.worst:
+        lines.append("")
+    for sample, wrong_by, told, true in found.worst:
+        lines.append(f"{sample}: {told}, true {true} (wrong by {wrong_by:.4g})")
+    return lines
 
 
 def main() -> int:
@@ -25,6 +57,7 @@ def main() -> int:
     given = script_arguments(own, KEYS, positional="ckpt")
     if "ckpt" not in given:
         raise UserError("Which checkpoint? python scripts/evaluate.py ckpt=outputs/<run>    --help shows all keys.")
+    check(given)
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
     from zoo.evaluate import evaluate
     from zoo.report import table, write_json
@@ -34,6 +67,8 @@ def main() -> int:
     for line in [result.title, *result.notes]:
         print(line)
     print(f"\n{table(result.metrics)}")
+    for line in mistakes(given, next(iter(result.metrics)).partition("/")[0], settings, allow):
+        print(line)
     if "out" in given:
         print(f"\nWritten: {write_json(given['out'], result.metrics)}")
     return 0

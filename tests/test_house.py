@@ -108,6 +108,7 @@ MAY_IMPORT = {
     ),
     "judge": ({"checkpoint", "data", "evaluate", "generative_metrics"}, {"torch"}),
     "predict": ({"checkpoint", "data", "batches", "losses"}, {"torch", "PIL"}),
+    "mistakes": ({"checkpoint", "data", "evaluate", "predict"}, {"torch"}),
     "features": ({"checkpoint", "data", "evaluate", "layers", "predict"}, {"torch"}),
     "reasons": ({"predict", "explain", "pictures", "data"}, {"torch"}),
     "lr_finder": (

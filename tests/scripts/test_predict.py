@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,27 @@ def test_a_large_folder_is_read_a_chunk_at_a_time(digits_run, tmp_path, monkeypa
     next(answers)
     assert len(opened) == CHUNK
     assert len(list(answers)) == 2 * CHUNK + 4
+
+
+@pytest.mark.parametrize("written", ["out=answers.jsonl", "features=seen.npz"])
+def test_what_has_been_answered_is_written_and_let_go(digits_run, tmp_path, monkeypatch, call_script, written):
+    """However many pictures there are, those of two chunks at most are in memory."""
+    (tmp_path / "in").mkdir()
+    for i in range(6 * CHUNK):
+        Image.new("L", (8, 8), i % 256).save(tmp_path / "in" / f"{i:04}.png")
+    alive, counts, prepare = weakref.WeakSet(), [], ImagePreprocessing.__call__
+
+    def watched(self, images):
+        prepared = prepare(self, images)
+        alive.add(prepared)
+        counts.append(len(alive))
+        return prepared
+
+    monkeypatch.setattr(ImagePreprocessing, "__call__", watched)
+    monkeypatch.chdir(tmp_path)
+    assert call_script("predict", f"ckpt={digits_run}", "input=in", written).status == 0
+    assert len(counts) == 6
+    assert max(counts) <= 2
 
 
 def spy(function, calls):

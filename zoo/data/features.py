@@ -151,6 +151,7 @@ class Features(DataModule):
             preprocessing=preprocessing | scale,
             class_names=stored.classes,
             train_labels=label[train] if stored.kind in ("multiclass", "binary") else None,
+            names={name: [stored.names[i] for i in indices.tolist()] for name, indices in split.items()},
             fingerprint=hashlib.sha256(stored.features.numpy().tobytes() + label.numpy().tobytes()).hexdigest()[:16],
         )
 

@@ -83,6 +83,7 @@ class Table(DataModule):
             train_labels=data["train"].tensors[1] if fitted.task in ("multiclass", "binary") else None,
             notes=said,
             fingerprint=digest.hexdigest()[:16],
+            names={name: [f"row {row}" for row in sheet.rows] for name, sheet in parts.items() if sheet.rows},
         )
 
     def scale(self, fitted: TablePreprocessing, train: Sheet) -> dict[str, list[float]]:

@@ -97,15 +97,18 @@ class TextCsv(Texts):
         shares = self.shares if self.test_path is None else (1 - self.shares[1], self.shares[1], 0.0)
         split = split_indices(len(texts), shares, seed=self.seed, labels=labels.numpy())
         parts: dict[str, Part] = {}
+        rows: dict[str, list[str]] = {}
         for name, indices in zip(PARTS, split, strict=True):
             if len(indices):
                 parts[name] = [texts[i] for i in indices.tolist()], labels[indices]
+                rows[name] = [f"row {sheet.rows[i]}" for i in indices.tolist()]
         if "train" not in parts:
             raise UserError(f"{self.path} has too few rows for a training part; add rows or change data.shares.")
         if self.test_path is not None:
-            parts["test"] = self.labelled(self.sheet(self.test_path), names)
+            other = self.sheet(self.test_path)
+            parts["test"], rows["test"] = self.labelled(other, names), [f"row {row}" for row in other.rows]
         notes = [f"There are too few rows for a {name} part" for name in PARTS if name not in parts]
-        return Labelled(parts, names, notes)
+        return Labelled(parts, names, notes, rows)
 
     def sheet(self, path: str) -> Sheet:
         """One file that has both columns."""
