@@ -242,7 +242,7 @@ CASES = [
     ),
     # pairs that cannot work
     ("model=lenet5 data=xor", "Data sets that do: bars, cifar10, digits"),
-    ("task=regression", "Data sets that do: adding, csv, diabetes."),
+    ("task=regression", "Data sets that do: adding, csv, diabetes, features."),
     ("task=language_modeling data=python_topics model=lstm", "LanguageModeling is for a TokenBatch"),
     ("task=sequence_prediction data=python_topics model=lstm", "needs a target at each step"),
     ("task=sequence_prediction data=adding data.num_train=50 model=gru", "needs a target at each step"),
