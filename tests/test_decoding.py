@@ -442,15 +442,6 @@ def test_the_largest_of_pieces_are_the_largest_of_all(size, k):
         assert torch.equal(found.nan_to_num(), expected.nan_to_num())
 
 
-def test_beams_of_some_texts_at_a_time_are_those_of_all_at_once(monkeypatch):
-    first = torch.randint(VOCABULARY, (5, 2), generator=seeded())
-    expected = beam_search(table_step(), first, beams=3, steps=6, eos=0, banned=[2])
-    monkeypatch.setattr("zoo.beam.BLOCK", 2 * 3 * VOCABULARY)  # two texts
-    found = beam_search(table_step(), first, beams=3, steps=6, eos=0, banned=[2])
-    assert torch.equal(found.tokens, expected.tokens)
-    assert torch.equal(found.scores, expected.scores)
-
-
 @pytest.mark.parametrize("size", [7, 3000])
 def test_of_equally_likely_tokens_greedy_takes_the_first(size):
     step = constant_step(torch.zeros(1, size))

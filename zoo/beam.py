@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 PIECE = 128  # numbers that `largest` takes the maximum of
-BLOCK = 2**18  # numbers whose logarithms are taken at once on a CPU
 
 
 class Beams(NamedTuple):
@@ -111,19 +110,11 @@ class Search:
         return Beams(torch.cat([self.ended.tokens, padded], 1), torch.cat([self.ended.scores, scores], 1))
 
     def likeliest(self, logits: Tensor, never: Tensor) -> tuple[Tensor, Tensor]:
-        """The best 2 K continuations, fewer if there are not as many: (A, k) log p, and places among (J, V).
-
-        Some texts at a time: their numbers stay in the cache of a core, and need no memory as large as `logits`.
-        """
+        """The best 2 K continuations, fewer if there are not as many: (A, k) log p, and places among (J, V)."""
         most = min(2 * self.ended.scores.shape[1], logits[0].numel())
-        count = max(1, BLOCK // logits[0].numel()) if logits.device.type == "cpu" else len(logits)
-        found = []
-        for some, sums in zip(logits.split(count), self.sums.split(count), strict=True):
-            log_p = some.to(sums.dtype).log_softmax(2)  # (some, J, V)
-            log_p.index_fill_(2, never, -torch.inf).add_(sums.unsqueeze(2))
-            found.append(largest(log_p.flatten(1), most))
-        values, places = zip(*found, strict=True)
-        return torch.cat(values), torch.cat(places)
+        log_p = logits.to(self.sums.dtype).log_softmax(2)  # (A, J, V)
+        log_p.index_fill_(2, never, -torch.inf).add_(self.sums.unsqueeze(2))
+        return largest(log_p.flatten(1), most)
 
     def advance(self, logits: Tensor, eos: int, never: Tensor) -> Tensor:
         """Writes one token more, given logits (A, J, V) of what may come after each open beam; `never` are banned.
