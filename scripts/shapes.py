@@ -118,7 +118,9 @@ def network(overrides: list[str]) -> tuple[Any, tuple[Any, ...], str]:
     if known and str(cfg.model.get("_target_")).startswith("zoo."):
         config = OmegaConf.to_container(cfg.model, resolve=True)
         return make(config, title.split()[0]), (torch.zeros(1, *map(int, sizes)),), title
-    from zoo.build import build_data, build_model, resolve, settle_task
+    from zoo.build import build_model, resolve
+    from zoo.prepare import build_data
+    from zoo.settings import settle_task
 
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
     data = build_data(cfg)

@@ -59,7 +59,7 @@ def new_folder(path: Path) -> Path:
 
 def read(given: dict[str, str]) -> Any:
     """The data set, read and split."""
-    from zoo.build import build_data
+    from zoo.prepare import build_data
     from zoo.run import configure
 
     changes = ["data.normalize=false", f"seed={given['seed']}"]

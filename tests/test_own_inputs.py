@@ -7,9 +7,10 @@ import torch
 import yaml
 from PIL import Image
 
-from zoo.build import adopt, build
+from zoo.build import build
 from zoo.checkpoint import load_model, read
 from zoo.instantiate import make
+from zoo.prepare import adopt
 from zoo.run import configure, run
 
 QUIET = ("logger=none", "trainer.num_threads=1", "trainer.max_epochs=1")

@@ -11,22 +11,23 @@ from typing import Any
 import torch
 from hydra.utils import get_object
 from lightning.pytorch import seed_everything
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, InterpolationToMissingValueError, OmegaConfBaseException
 from torch import nn
 
 from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.checkpoint import check_resume, check_run, find_resume, newest_first, read
 from zoo.checks import check_baselines, check_output, check_processes, check_sparse_gradients
-from zoo.commandline import CONFIGS, options
+from zoo.commandline import options
 from zoo.compatibility import check_pair, misfit
 from zoo.errors import UserError
-from zoo.instantiate import deepest, make, named, parameters
+from zoo.instantiate import deepest, make, named
 from zoo.layers.dropout import use_dropout
 from zoo.layers.init import left_alone
 from zoo.layers.lora import adapters, add_lora
 from zoo.loading import load_pretrained
-from zoo.peers import accelerator_for, cores, first_process_first, join, place, started_by_others
+from zoo.peers import accelerator_for, cores, join, place, started_by_others
+from zoo.prepare import build_data
 from zoo.scratch.swap import write_out
 from zoo.session import Run
 from zoo.settings import FACTS, check_class_weights, check_settings, choice, settle_task
@@ -49,19 +50,7 @@ def build(cfg: DictConfig) -> Run:
     """
     quiet_libraries()
     started = time.monotonic()
-    if started_by_others():
-        take_places(cfg)
-    else:
-        cfg.trainer.pop("num_nodes", None)  # of a run that torchrun or srun had spread: nobody else would come
-    names = cfg.pop("trusted", [])
-    check_settings(cfg)
-    set_threads(cfg)
-    if place()[1] > 1:
-        join(cfg.trainer.accelerator in ("gpu", "cuda"), float(cfg.launcher.timeout))
-    if cfg.get("resume"):
-        check_run(OmegaConf.to_container(cfg, resolve=False), str(cfg.resume), names)
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    check_pair(cfg)
+    begin(cfg)
     data = build_data(cfg)
     check_processes(data)
     settle_task(cfg, data)
@@ -92,6 +81,23 @@ def build(cfg: DictConfig) -> Run:
         go_on(run, config["resume"])
         config["resume"] = None  # what is written down is the run, not how it was taken up
     return run
+
+
+def begin(cfg: DictConfig) -> None:
+    """What comes before any data is read: processes, threads, random numbers, and whether this can work at all."""
+    if started_by_others():
+        take_places(cfg)
+    else:
+        cfg.trainer.pop("num_nodes", None)  # of a run that torchrun or srun had spread: nobody else would come
+    names = cfg.pop("trusted", [])
+    check_settings(cfg)
+    set_threads(cfg)
+    if place()[1] > 1:
+        join(cfg.trainer.accelerator in ("gpu", "cuda"), float(cfg.launcher.timeout))
+    if cfg.get("resume"):
+        check_run(OmegaConf.to_container(cfg, resolve=False), str(cfg.resume), names)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    check_pair(cfg)
 
 
 def take_places(cfg: DictConfig) -> None:
@@ -159,85 +165,6 @@ def scratch_note(task: Any) -> str:
     """Puts layers, loss and optimizer of zoo.scratch into the task, and says which."""
     turned, left = write_out(task)
     return f"Written out: {', '.join(turned) or 'nothing'}" + (f"; torch's own: {', '.join(left)}" if left else "")
-
-
-def build_data(cfg: DictConfig) -> Any:
-    """The data module, read, with its facts checked against the yaml or filled into the configuration."""
-    drop_wishes(cfg)
-    settings = [str(key) for key in cfg.data.keys() if key not in FACTS]  # noqa: SIM118 - a missing value counts too
-    missing = [f"data.{key}" for key in settings if OmegaConf.is_missing(cfg.data, key)]
-    if missing:
-        raise UserError(f"data={choice(cfg, 'data')} needs {' and '.join(missing)}, for instance {missing[0]}=...")
-    plain = {key: _value(cfg.data, key) for key in settings}
-    data = make(plain, "data")
-    with first_process_first():  # one downloads, the others find it there
-        data.fetch()
-    adopted = adopt(cfg, data)
-    found = data.prepare().facts
-    data.prepare().notes[:0] = adopted
-    with open_dict(cfg):
-        for key in FACTS:
-            declared = None if key not in cfg.data else _value(cfg.data, key)  # ??? counts as not in it
-            if adopted and key.endswith("vocab_size") and key in found:
-                cfg.data[key] = found[key]
-            elif declared is None and key in cfg.data.keys() and key not in found:  # noqa: SIM118 - here it must count
-                del cfg.data[key]  # a regression has no num_classes, for instance
-            elif declared is None and key in found:
-                cfg.data[key] = found[key]
-            elif key in found and declared != found[key]:
-                raise UserError(f"data.{key}={declared} does not agree with the data, which has {found[key]}.")
-    data.augment = build_augment(cfg, data)
-    return data
-
-
-def adopt(cfg: DictConfig, data: Any) -> list[str]:
-    """Prepares inputs as those of the pretrained network were, whose weights rely on it, and says so in a line.
-
-    A run that is taken up again is its own source: the file it began with need not be there any longer.
-    """
-    if not cfg.get("pretrained") or cfg.get("own_inputs") or not hasattr(data, "adopt"):
-        return []
-    source = str(cfg.pretrained)
-    taken_up = cfg.get("resume") and (Path(cfg.resume).is_file() or newest_first(Path(cfg.resume)))
-    checkpoint = find_resume(str(cfg.resume))[1] if taken_up else read(source)
-    what = data.adopt(checkpoint.get("preprocessing") or {})
-    return [f"Inputs are prepared as for {source}, with {what}; own_inputs=true leaves that"] if what else []
-
-
-def drop_wishes(cfg: DictConfig) -> None:
-    """Takes away what a model's yaml asks of data that has no such setting, such as pixels in [0, 1] of a table."""
-    path = CONFIGS / "model" / f"{choice(cfg, 'model')}.yaml"
-    model: Any = OmegaConf.load(path) if path.is_file() else {}
-    wishes = model.get("data") or {}
-    accepted = parameters(get_object(cfg.data._target_)) if wishes else set()
-    with open_dict(cfg):
-        for key in wishes:
-            if key in cfg.data and key not in accepted and key not in FACTS:
-                del cfg.data[key]
-
-
-def build_augment(cfg: DictConfig, data: Any) -> Any:
-    """What changes the training samples, or None. Raises UserError where it is for other samples than the data's."""
-    if not (cfg.get("augment") or {}).get("_target_"):
-        return None
-    name = choice(cfg, "augment")
-    augment = make(cfg.augment, f"augment={name}")
-    if data.suits(augment):
-        return augment
-    would_do = []
-    for option in options("augment"):
-        node: Any = OmegaConf.load(CONFIGS / "augment" / f"{option}.yaml")
-        if node["_target_"] is None or data.suits(get_object(node["_target_"])):
-            would_do.append(option)
-    raise UserError(
-        f"augment={name} is for {augment.suits_what}, and data={choice(cfg, 'data')} has none; augment= options that "
-        f"would do: {', '.join(would_do)}."
-    )
-
-
-def _value(node: DictConfig, key: str) -> Any:
-    value = node[key]
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:

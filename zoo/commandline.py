@@ -39,13 +39,16 @@ NAMES = (
 
 
 def register_resolvers() -> None:
-    """`${product:[1,28,28]}` and `${run_name:}`, used in the yaml files."""
+    """`${product:[1,28,28]}`, `${count:[a,b],10}` and `${run_name:}`, used in the yaml files."""
 
     def product(numbers: Sequence[int]) -> int:
         result = 1
         for number in numbers:
             result *= int(number)
         return result
+
+    def count(wanted: Sequence[Any] | None, otherwise: int) -> int:
+        return otherwise if wanted is None else len(wanted)
 
     def run_name() -> str:
         from hydra.core.hydra_config import HydraConfig
@@ -57,6 +60,7 @@ def register_resolvers() -> None:
         return f"{choices.model}_{choices.data}"
 
     OmegaConf.register_new_resolver("product", product, replace=True)
+    OmegaConf.register_new_resolver("count", count, replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 

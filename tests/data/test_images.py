@@ -9,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from zoo.build import build
 from zoo.data.cifar import Cifar10, read_batch
 from zoo.data.digits import Digits
 from zoo.data.images import ImagePreprocessing, resize
 from zoo.errors import UserError
+from zoo.run import configure
 
 COLOUR = ImagePreprocessing.plain(3, 8, 8)
 GREY = ImagePreprocessing.plain(1, 8, 8)
@@ -302,7 +304,53 @@ def test_cifar_that_is_missing_and_cannot_be_fetched_says_what_to_put_where(tmp_
         Cifar10(data_dir=str(tmp_path / "file")).prepare()
 
 
-# --- classes left out ---
+# --- some classes alone, and classes left out ---
+
+
+def test_some_classes_alone_are_numbered_anew_in_their_order():
+    whole, some = Digits(), Digits(classes=["7", 2, 9])
+    facts = some.prepare().facts
+    assert (facts["num_classes"], some.prepare().class_names) == (3, ["7", "2", "9"])
+    (images, labels), wanted = some.read()["train"], []
+    for name in ("train", "val", "test"):
+        wanted += some.part(name).tensors[1].tolist()
+    assert len(wanted) == int(sum((labels == k).sum() for k in (7, 2, 9)))
+    everything = torch.cat([whole.part(name).tensors[0] for name in ("train", "val", "test")])
+    theirs = torch.cat([whole.part(name).tensors[1] for name in ("train", "val", "test")])
+    known = {image.numpy().tobytes(): int(label) for image, label in zip(everything, theirs, strict=True)}
+    for name in ("train", "val", "test"):
+        images, labels = some.part(name).tensors
+        for image, label in zip(images, labels.tolist(), strict=True):
+            assert known[image.numpy().tobytes()] == (7, 2, 9)[label]
+    assert some.prepare().fingerprint != whole.prepare().fingerprint
+
+
+def test_a_class_left_out_is_one_of_those_that_there_are():
+    data = Digits(classes=[5, 6, 7], leave_out=["6"])
+    assert data.part("train").tensors[1].unique().tolist() == [0, 2]
+    assert data.part("test").tensors[1].unique().tolist() == [0, 1, 2]
+    with pytest.raises(UserError, match=r"data\.leave_out: there is no class 3"):
+        Digits(classes=[5, 6, 7], leave_out=["3"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        ([10], r"data\.classes: there is no class 10"),
+        (3, r"for instance \[3\]"),
+        ([], "at least one"),
+        ([1, 1], "each once"),
+    ],
+)
+def test_classes_that_are_none_are_refused(classes, told):
+    with pytest.raises(UserError, match=told):
+        Digits(classes=classes)
+
+
+def test_a_network_has_an_output_for_each_class_that_there_is(tmp_path):
+    cfg = configure("model=mlp", "data=digits", "data.classes=[0,1,2]", run_dir=tmp_path)
+    assert cfg.data.num_classes == 3
+    assert build(cfg).task.model(torch.zeros(1, 64)).shape == (1, 3)
 
 
 def test_a_class_left_out_is_in_the_test_part_alone():

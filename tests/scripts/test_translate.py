@@ -286,7 +286,7 @@ def test_what_is_no_image_is_one_line(captioner, photos, call_script, tmp_path, 
 
 def test_images_of_other_channels_than_the_models_are_one_line(captioner, photos, call_script, tmp_path):
     checkpoint = torch.load(captioner, weights_only=True)
-    checkpoint["preprocessing"]["image"]["channels"] = 1
+    checkpoint["preprocessing"]["image"] |= {"channels": 1, "mean": [0.5], "std": [0.25]}
     torch.save(checkpoint, tmp_path / "other.ckpt")
     ran = call_script("translate", f"ckpt={tmp_path / 'other.ckpt'}", f"input={photos / '0.png'}")
     assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)

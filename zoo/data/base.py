@@ -264,6 +264,8 @@ class DataModule(LightningDataModule):
         """
         self.earlier, self.earlier_classes, self.loaded = preprocessing, list(class_names), None
 
+    adopts: str = ""  # the kind of preprocessing that `adopt` takes as it is: that of texts, which have a vocabulary
+
     def adopt(self, preprocessing: dict[str, Any]) -> str:
         """Prepares inputs as those of a pretrained network were, in what its weights rely on; the labels stay its own.
 
@@ -273,7 +275,10 @@ class DataModule(LightningDataModule):
         Returns:
             What was taken, in a few words; empty where this data has nothing of the kind.
         """
-        return ""
+        if not self.adopts or preprocessing.get("kind") != self.adopts:
+            return ""
+        self.prepare_as(preprocessing)
+        return "its vocabulary"
 
     imports: tuple[str, ...] = ()  # what `load` imports late because it takes long
 

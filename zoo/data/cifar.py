@@ -59,7 +59,7 @@ class Cifar10(Images):
         data_dir: holds `cifar-10-batches-py/`; it is downloaded where it is missing (170 MB).
         image_size: S, 32 as published.
         val_size: training images set aside for validation.
-        normalize, leave_out, batch_size, eval_batch_size, seed, fraction, overfit: see `Images`.
+        normalize, classes, leave_out, batch_size, eval_batch_size, seed, fraction, overfit: see `Images`.
     """
 
     class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -81,6 +81,7 @@ class Cifar10(Images):
         image_size: int = 32,
         val_size: int = 5000,
         normalize: bool = True,
+        classes: Sequence[int | str] | None = None,
         leave_out: Sequence[int | str] | None = None,
         batch_size: int | str = 128,
         eval_batch_size: int = 512,
@@ -92,6 +93,7 @@ class Cifar10(Images):
             image_size=image_size,
             val_size=val_size,
             normalize=normalize,
+            classes=classes,
             leave_out=leave_out,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,

@@ -44,6 +44,8 @@ class RunningText(DataModule):
         seed, overfit: see `DataModule`.
     """
 
+    adopts = KIND
+
     def __init__(
         self,
         *,
@@ -122,12 +124,6 @@ class RunningText(DataModule):
         except UserError as error:
             limit = f"data.max_vocab_size={self.max_vocab_size}: " if self.max_vocab_size is not None else ""
             raise UserError(f"{limit}{error}") from None
-
-    def adopt(self, preprocessing: dict[str, Any]) -> str:
-        if preprocessing.get("kind") != KIND:
-            return ""
-        self.prepare_as(preprocessing)
-        return "its vocabulary"
 
     def fit_options(self) -> dict[str, Any]:
         """How the vocabulary is made, besides its kind and its size; see `zoo.text.fit`."""

@@ -19,7 +19,7 @@ class Digits(Images):
 
     Args:
         image_size: S; 8 is what there is, above that the images are scaled up.
-        normalize, leave_out, batch_size, eval_batch_size, seed, fraction, overfit: see `Images`.
+        normalize, classes, leave_out, batch_size, eval_batch_size, seed, fraction, overfit: see `Images`.
     """
 
     class_names = tuple("0123456789")
@@ -29,6 +29,7 @@ class Digits(Images):
         *,
         image_size: int = 8,
         normalize: bool = True,
+        classes: Sequence[int | str] | None = None,
         leave_out: Sequence[int | str] | None = None,
         batch_size: int | str = 64,
         eval_batch_size: int = 512,
@@ -39,6 +40,7 @@ class Digits(Images):
         super().__init__(
             image_size=image_size,
             normalize=normalize,
+            classes=classes,
             leave_out=leave_out,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,

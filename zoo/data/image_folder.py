@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from zoo.batches import ImageBatch
 from zoo.data.base import PARTS, DataModule, InMemory, Loaded, split_indices
-from zoo.data.images import ImagePreprocessing, check_size, image_facts, normalized_as
+from zoo.data.images import ImagePreprocessing, adopt_pixels, check_size, image_facts
 from zoo.errors import UserError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
@@ -234,9 +234,7 @@ class ImageFolder(DataModule):
         self.plain = ImagePreprocessing.plain(channels, image_size, image_size)
 
     def adopt(self, preprocessing: dict[str, Any]) -> str:
-        size = (self.plain.channels, self.plain.height, self.plain.width)
-        self.earlier = normalized_as(preprocessing, size) if self.normalize else None
-        return "mean and deviation of its pixels" if self.earlier else ""
+        return adopt_pixels(self, preprocessing, self.plain)
 
     def load(self) -> Loaded:
         listing = list_images(self.root)

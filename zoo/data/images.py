@@ -7,6 +7,7 @@ Axes: N samples in a part, B batch, C channels, H height, W width, K classes
 
 import hashlib
 import io
+import math
 import socket
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -74,8 +75,20 @@ class ImagePreprocessing:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "ImagePreprocessing":
-        """The inverse of `to_dict`."""
-        return cls(**{name: value for name, value in saved.items() if name != "kind"})
+        """The inverse of `to_dict`. Raises UserError where it is of another kind of data, or makes no sense."""
+        if saved.get("kind") != "image":
+            raise UserError(f"This model was trained on data of kind '{saved.get('kind')}', not on images.")
+        try:
+            found = cls(**{name: value for name, value in saved.items() if name != "kind"})
+            sizes, numbers = (found.channels, found.height, found.width), [*found.mean, *found.std]
+            sound = all(type(size) is int and size > 0 for size in sizes) and len(found.mean) == found.channels
+            sound &= len(found.std) == found.channels and all(math.isfinite(number) for number in numbers)
+            sound &= all(number > 0 for number in found.std)
+        except TypeError as error:
+            raise UserError(f"How the checkpoint prepares images is not understood ({error}).") from error
+        if not sound:
+            raise UserError("How the checkpoint prepares images makes no sense: sizes, mean and deviation of channels.")
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "image", **asdict(self)}
@@ -153,14 +166,15 @@ def resize(images: Tensor, size: int, *, chunk: int = 1024) -> Tensor:
     return resized
 
 
-def normalized_as(preprocessing: dict[str, Any], size: tuple[int, int, int]) -> dict[str, Any] | None:
-    """Preprocessing for images of another size (C, H, W), with the mean and deviation that a network has seen.
+def adopt_pixels(data: Any, preprocessing: dict[str, Any], plain: ImagePreprocessing) -> str:
+    """Lets image data of the size of `plain` be normalized as a pretrained network has seen it; see `DataModule.adopt`.
 
-    None where its inputs were no images, or had other channels.
+    Nothing is taken where its inputs were no images, or had other channels, or where pixels stay in [0, 1].
     """
-    if preprocessing.get("kind") != "image" or preprocessing.get("channels") != size[0]:
-        return None
-    return preprocessing | dict(zip(("channels", "height", "width"), size, strict=True))
+    if not data.normalize or (preprocessing.get("kind"), preprocessing.get("channels")) != ("image", plain.channels):
+        return ""
+    data.prepare_as(preprocessing | {"height": plain.height, "width": plain.width})
+    return "the mean and deviation of its pixels"
 
 
 def image_facts(preprocessing: ImagePreprocessing, train_labels: Tensor, num_classes: int) -> dict[str, Any]:
@@ -224,13 +238,19 @@ def download(urls: Iterable[str], folder: Path, *, md5: str, advice: str, unpack
     raise UserError(f"The download into {folder} failed ({reason}). {advice}")
 
 
-def class_number(wanted: int | str, names: Sequence[str]) -> int:
-    """The number of a class that is named or numbered. Raises UserError where there is none such."""
+def class_numbers(key: str, wanted: Sequence[int | str] | None, names: Sequence[str]) -> list[int]:
+    """The numbers of classes that `data.<key>` names or numbers. Raises UserError where it is no list of them."""
+    if wanted is not None and not isinstance(wanted, (list, tuple)):
+        raise UserError(f"data.{key}={wanted} must be a list of classes, for instance [{wanted}].")
+    return [class_number(key, one, names) for one in wanted or ()]
+
+
+def class_number(key: str, wanted: int | str, names: Sequence[str]) -> int:
     if str(wanted) in names:
         return list(names).index(str(wanted))
     if isinstance(wanted, int) and not isinstance(wanted, bool) and 0 <= wanted < len(names):
         return wanted
-    raise UserError(f"data.leave_out: there is no class {wanted}{suggest(wanted, names)}")
+    raise UserError(f"data.{key}: there is no class {wanted}{suggest(wanted, names)}")
 
 
 class Images(DataModule):
@@ -240,6 +260,7 @@ class Images(DataModule):
         image_size: H and W of what the model sees; images of another size are resized once, antialiased.
         val_size: training images set aside for validation, chosen by the seed; 0 for none.
         normalize: to mean 0 and deviation 1 of the training part in each channel; False gives pixels in [0, 1].
+        classes: those that there are, by number or name, numbered anew in this order; None for all.
         leave_out: classes, by number or name, that are in the test part alone: what a model has never seen.
         batch_size, eval_batch_size, seed, fraction, overfit: see `DataModule`. Workers would only slow memory down.
     """
@@ -252,6 +273,7 @@ class Images(DataModule):
         image_size: int,
         val_size: int = 0,
         normalize: bool = True,
+        classes: Sequence[int | str] | None = None,
         leave_out: Sequence[int | str] | None = None,
         batch_size: int | str = 64,
         eval_batch_size: int = 512,
@@ -265,9 +287,11 @@ class Images(DataModule):
         check_size("image_size", image_size, 1)
         check_size("val_size", val_size, 0)
         self.image_size, self.val_size, self.normalize = image_size, val_size, normalize
-        if leave_out is not None and not isinstance(leave_out, (list, tuple)):
-            raise UserError(f"data.leave_out={leave_out} must be a list of classes, for instance [{leave_out}].")
-        self.left_out = [class_number(wanted, self.class_names) for wanted in leave_out or ()]
+        self.kept = class_numbers("classes", classes, self.class_names)
+        if classes is not None and len(set(self.kept)) != max(len(self.kept), 1):
+            raise UserError(f"data.classes={list(classes)} must name at least one class, and each once.")
+        self.names = [self.class_names[k] for k in self.kept] or list(self.class_names)
+        self.left_out = class_numbers("leave_out", leave_out, self.names)
 
     @abstractmethod
     def read(self) -> dict[str, Part]:
@@ -281,6 +305,14 @@ class Images(DataModule):
         train, val = set_aside(len(images), self.val_size, seed=self.seed)
         return {**parts, "train": (images[train], labels[train]), "val": (images[val], labels[val])}
 
+    def of_classes(self, part: Part) -> Part:
+        """The samples of the classes that are kept, which are numbered anew."""
+        images, labels = part
+        wanted = torch.tensor(self.kept, dtype=labels.dtype)  # (K,)
+        among = labels[:, None] == wanted  # (N, K)
+        kept = among.any(1)
+        return images[kept], among[kept].long().argmax(1).to(labels.dtype)
+
     def without(self, part: Part) -> Part:
         """The samples of a part that are of no class left out."""
         images, labels = part
@@ -288,13 +320,13 @@ class Images(DataModule):
         return images[kept], labels[kept]
 
     def adopt(self, preprocessing: dict[str, Any]) -> str:
-        images, _ = self.read()["train"]
-        size = (images.shape[1], self.image_size, self.image_size)
-        self.earlier = normalized_as(preprocessing, size) if self.normalize else None
-        return "mean and deviation of its pixels" if self.earlier else ""
+        channels = self.read()["train"][0].shape[1]
+        return adopt_pixels(self, preprocessing, ImagePreprocessing.plain(channels, self.image_size, self.image_size))
 
     def load(self) -> Loaded:
         source = self.read()
+        if self.kept:
+            source = {name: self.of_classes(part) for name, part in source.items()}
         cut = self.cut(source)
         if self.left_out:
             cut = {name: part if name == "test" else self.without(part) for name, part in cut.items()}
@@ -310,9 +342,9 @@ class Images(DataModule):
         preprocessing.check(images)
         return Loaded(
             parts={name: InMemory(preprocessing.batch, *part) for name, part in parts.items()},
-            facts=image_facts(preprocessing, labels, len(self.class_names)),
+            facts=image_facts(preprocessing, labels, len(self.names)),
             preprocessing=preprocessing.to_dict(),
-            class_names=list(self.class_names),
+            class_names=self.names,
             train_labels=labels,
             fingerprint=fingerprint(tensor for part in source.values() for tensor in part),
         )

@@ -69,7 +69,7 @@ class Mnist(Images):
         data_dir: holds `MNIST/raw/` with the four idx files, packed or not; they are downloaded where they are missing.
         image_size: S, 28 as published.
         val_size: training images set aside for validation.
-        normalize, leave_out, batch_size, eval_batch_size, seed, fraction, overfit: see `Images`.
+        normalize, classes, leave_out, batch_size, eval_batch_size, seed, fraction, overfit: see `Images`.
     """
 
     class_names = tuple("0123456789")
@@ -92,6 +92,7 @@ class Mnist(Images):
         image_size: int = 28,
         val_size: int = 5000,
         normalize: bool = True,
+        classes: Sequence[int | str] | None = None,
         leave_out: Sequence[int | str] | None = None,
         batch_size: int | str = 128,
         eval_batch_size: int = 512,
@@ -103,6 +104,7 @@ class Mnist(Images):
             image_size=image_size,
             val_size=val_size,
             normalize=normalize,
+            classes=classes,
             leave_out=leave_out,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,

@@ -59,6 +59,8 @@ class Pairs(DataModule):
         eval_batch_size, seed, overfit: see `DataModule`.
     """
 
+    adopts = KIND
+
     sides: ClassVar[tuple[str, str]] = SIDES
 
     def __init__(
@@ -148,10 +150,8 @@ class Pairs(DataModule):
         )
 
     def adopt(self, preprocessing: dict[str, Any]) -> str:
-        if preprocessing.get("kind") != KIND or not self.goes_as(PairPreprocessing.from_dict(preprocessing)):
-            return ""
-        self.prepare_as(preprocessing)
-        return "its vocabularies"
+        same = preprocessing.get("kind") == KIND and self.goes_as(PairPreprocessing.from_dict(preprocessing))
+        return super().adopt(preprocessing) if same else ""
 
     def goes_as(self, earlier: PairPreprocessing) -> bool:
         """Whether these pairs go from and to what an earlier run's did, as far as both name it."""

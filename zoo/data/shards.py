@@ -30,7 +30,7 @@ from torch.utils.data import Dataset
 from zoo.batches import ImageBatch
 from zoo.data.base import BatchOrder, DataModule, Loaded
 from zoo.data.image_folder import empty
-from zoo.data.images import ImagePreprocessing, check_size, image_facts, normalized_as
+from zoo.data.images import ImagePreprocessing, adopt_pixels, check_size, image_facts
 from zoo.data.shard_index import Index, damaged, find_shards, index_of, members, read_classes, set_aside
 from zoo.errors import UserError
 
@@ -288,9 +288,7 @@ class Shards(DataModule):
         return ShardImages(self.plain, shards[begin:end], *map(torch.from_numpy, arrays))
 
     def adopt(self, preprocessing: dict[str, Any]) -> str:
-        size = (self.plain.channels, self.plain.height, self.plain.width)
-        self.earlier = normalized_as(preprocessing, size) if self.normalize else None
-        return "mean and deviation of its pixels" if self.earlier else ""
+        return adopt_pixels(self, preprocessing, self.plain)
 
     def _preprocessing(self, train: "ShardImages") -> ImagePreprocessing:
         """That of an earlier run, or mean and deviation of training images that are spread over all shards."""

@@ -118,6 +118,8 @@ class Texts(DataModule):
         batch_size, eval_batch_size, seed, overfit: see `DataModule`. Batches of training are of similar lengths.
     """
 
+    adopts = KIND
+
     def __init__(
         self,
         *,
@@ -173,12 +175,6 @@ class Texts(DataModule):
             fingerprint=digest.hexdigest()[:16],
             names=found.names,
         )
-
-    def adopt(self, preprocessing: dict[str, Any]) -> str:
-        if preprocessing.get("kind") != KIND:
-            return ""
-        self.prepare_as(preprocessing)
-        return "its vocabulary"
 
     def preprocessing(self, found: Labelled) -> TextPreprocessing:
         """That of an earlier run, or one with a vocabulary of the training part."""
