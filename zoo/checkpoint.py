@@ -67,12 +67,25 @@ def read(source: str | Path) -> dict[str, Any]:
     """
     path = find(source)
     checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    check_form(checkpoint, path)
     if checkpoint.get("format_version", 0) > FORMAT_VERSION:
         raise UserError(
             f"{path} was written by a newer version of the zoo (format {checkpoint['format_version']}, this one reads "
             f"up to {FORMAT_VERSION}); update the zoo."
         )
     return checkpoint
+
+
+def check_form(checkpoint: dict[str, Any], path: Path) -> None:
+    """Raises UserError where what all readers rely on is of another kind than they take it for."""
+    weights, version = checkpoint["state_dict"], checkpoint.get("format_version", 0)
+    if not isinstance(version, int):
+        raise UserError(f"{path} was refused: its format_version {version!r} is no number.")
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise UserError(f"{path} was refused: its state_dict is no table of tensors by their names.")
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise UserError(f"{path} was refused: {name} in its state_dict is a {type(value).__name__}, not a tensor.")
 
 
 def _read_torch(path: Path) -> dict[str, Any]:
@@ -220,6 +233,7 @@ def build_model(checkpoint: dict[str, Any], path: Path, allow: Sequence[str] = (
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
+    check_sizes(config["model"], model_weights(checkpoint), path)
     try:
         model = instantiate(config["model"], _convert_="all")
     except InstantiationException as error:
@@ -235,6 +249,33 @@ def build_model(checkpoint: dict[str, Any], path: Path, allow: Sequence[str] = (
     if (config.get("trainer") or {}).get("channels_last"):  # as it was trained, to the bit
         model.to(memory_format=torch.channels_last)
     return model.eval()
+
+
+def check_sizes(config: dict[str, Any], weights: dict[str, Tensor], path: Path) -> None:
+    """Raises UserError where a network of the zoo has other tensors than the checkpoint, before memory is taken for it.
+
+    A network that cannot be built without memory is left to `build_model`, and so is one of the user's own.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    if not str(config.get("_target_")).startswith(ALLOWED):
+        return
+    try:
+        with torch.device("meta"):
+            model = instantiate(config, _convert_="all")
+    except InstantiationException:
+        return
+    if isinstance(model, nn.Module):
+        expected, found = (
+            {name: tuple(x.shape) for name, x in state.items()} for state in (model.state_dict(), weights)
+        )
+        differs = [name for name in [*expected, *found] if expected.get(name) != found.get(name)]
+        if differs:
+            ours, theirs = (table.get(differs[0], "not there") for table in (expected, found))
+            raise UserError(
+                f"The weights of {path} do not fit its model: {differs[0]} is {ours} there, and {theirs} in the file."
+            )
 
 
 def find_resume(source: str) -> tuple[Path, dict[str, Any], list[str]]:

@@ -349,7 +349,7 @@ def load(source: str | Path, allow: Sequence[str] = ()) -> Predictor:
     checkpoint = read(path)
     model = build_model(checkpoint, path, allow)
     config, preprocessing = checkpoint["config"], checkpoint.get("preprocessing")
-    if not isinstance(preprocessing, dict) or preprocessing.get("kind") not in READERS:
+    if not isinstance(preprocessing, dict) or str(preprocessing.get("kind")) not in READERS:
         kind = preprocessing.get("kind") if isinstance(preprocessing, dict) else None
         reason = f"its inputs are of kind '{kind}'" if kind else "it does not say how inputs are prepared"
         raise UserError(f"{path} cannot be used on images, tables, texts or features: {reason}.")
