@@ -21,9 +21,10 @@ from zoo.evaluate import evaluate
 from zoo.models.gru import GRU
 from zoo.models.lstm import LSTM
 from zoo.models.rnn import RNN
+from zoo.noise import Noise
 from zoo.run import configure, run
 from zoo.signals import LISTENER
-from zoo.tasks.language_modeling import LanguageModeling, is_best
+from zoo.tasks.language_modeling import LanguageModeling, begun_anew, is_best
 
 VOCAB = 11
 SIZES = {"num_outputs": VOCAB, "vocab_size": VOCAB, "head": "next_step", "embedding_dim": 6, "hidden_size": 7}
@@ -364,3 +365,60 @@ def test_a_dense_net_is_told_which_data_would_do(tmp_path):
 def test_a_table_has_no_text_to_go_on_with(tmp_path):
     with pytest.raises(UserError, match=r"needs data.vocab_size, and data=iris does not give it .*python_docs"):
         build(configure("model=lstm", "data=iris", "task=language_modeling", run_dir=tmp_path / "run"))
+
+
+# --- rows that begin anew ---
+
+
+def carried_to(task, found, number):
+    """The state that a training batch starts from."""
+    task.train()
+    task.batch_at_hand = ("train", number)
+    with task.going_on_from((len(found.targets), (torch.ones(2, 4, 7), torch.ones(2, 4, 7)))):
+        return task.state_for(found)
+
+
+def test_some_rows_begin_anew_and_always_the_same(monkeypatch):
+    monkeypatch.setattr(LanguageModeling, "current_epoch", 0)
+    found = batches(text(400), 5, rows=4, training=True)[1]
+    task = language_model(state_reset=0.3)
+    states = [carried_to(task, found, number) for number in range(200)]
+    for h, c in states:
+        assert torch.equal(h, c)
+        assert set(h.mean((0, 2)).tolist()) <= {0.0, 1.0}, "a row begins as a whole, in all layers"
+    share = 1 - torch.stack([h.mean((0, 2)) for h, _ in states]).mean(0)  # of each row
+    assert ((share - 0.3).abs() < 0.12).all()
+    again = [carried_to(language_model(state_reset=0.3), found, number) for number in range(200)]
+    assert all(torch.equal(one[0], other[0]) for one, other in zip(states, again, strict=True))
+    other_seed = [carried_to(language_model(state_reset=0.3, seed=1), found, number) for number in range(200)]
+    assert any(not torch.equal(one[0], other[0]) for one, other in zip(states, other_seed, strict=True))
+
+
+def test_no_row_begins_anew_where_text_is_judged_or_nothing_is_asked(monkeypatch):
+    monkeypatch.setattr(LanguageModeling, "current_epoch", 0)
+    found = batches(text(400), 5, rows=4)[1]
+    assert all(carried_to(language_model(), found, number)[0].all() for number in range(50))
+    task = language_model(state_reset=0.9)
+    task.eval()
+    task.batch_at_hand = ("val", 1)
+    with task.going_on_from((4, (torch.ones(2, 4, 7),))):
+        assert task.state_for(found)[0].all()
+
+
+def test_rows_of_several_processes_begin_where_those_of_one_do():
+    whole = Noise(0).uniform((), at=(0, 3, "reset"), rows=6, like=torch.empty(6))
+    parts = [
+        Noise(0, rank=r, world_size=2).uniform((), at=(0, 3, "reset"), rows=6, like=torch.empty(3)) for r in (0, 1)
+    ]
+    assert torch.equal(torch.stack(parts, 1).flatten(), whole)
+
+
+@pytest.mark.parametrize("state_reset", [-0.1, 1.0])
+def test_a_share_that_is_none_is_refused(state_reset):
+    with pytest.raises(UserError, match=r"task\.state_reset"):
+        language_model(state_reset=state_reset)
+
+
+def test_a_state_without_rows_is_refused():
+    with pytest.raises(UserError, match="rnn, lstm and gru"):
+        begun_anew(torch.ones(4, 2, 3, 5), torch.ones(4, dtype=torch.bool))

@@ -8,6 +8,9 @@ Truncated backpropagation through time (Williams and Peng, "An efficient gradien
 of recurrent network trajectories", 1990): the state at the end of a window is where the next window starts, and no
 gradient goes back over that border. So windows change the gradient, and what is predicted stays the same.
 
+A network that always goes on has hardly ever seen a text begin, and what it then writes after a short prompt makes no
+sense. With `state_reset` some rows of a batch begin anew, from a state of 0, at random.
+
 Every mean is over tokens, so a shorter last window counts for what it holds.
 
 Axes: B rows, T tokens of a window, V vocabulary
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 from zoo.decoding import sample, step_of
 from zoo.errors import UserError
 from zoo.losses.supervised import LOSSES
+from zoo.noise import Noise
 from zoo.tasks.base import Task
 from zoo.text import PAD, UNKNOWN
 
@@ -36,6 +40,19 @@ def detached(state: Any, device: torch.device) -> Any:
     if isinstance(state, Tensor):
         return state.detach().to(device)
     return tuple(detached(part, device) for part in state) if isinstance(state, (tuple, list)) else state
+
+
+def begun_anew(state: Any, begins: Tensor) -> Any:
+    """A recurrent state, tensors (..., B, H) alone or nested, which is 0 in the rows that begin (B,).
+
+    Raises:
+        UserError: it is no such state.
+    """
+    if isinstance(state, Tensor):
+        if state.ndim < 2 or state.shape[-2] != len(begins):
+            raise UserError("task.state_reset is for rnn, lstm and gru; leave it out for a model with another state.")
+        return state.masked_fill(begins.unsqueeze(1), 0.0)
+    return tuple(begun_anew(part, begins) for part in state) if isinstance(state, tuple) else state
 
 
 def is_best(logits: Tensor, targets: Tensor) -> Tensor:
@@ -63,6 +80,9 @@ class LanguageModeling(Task):
         optimizer, scheduler: see `Task`.
         carry_state: a batch that says that it `continues` the one before starts from where that one ended, in training
             as in validation and test. False: every window starts anew.
+        state_reset: how often a row of a training batch begins anew instead, at random, from 0 to below 1; for
+            recurrent states (..., B, H).
+        seed: of that.
         num_characters: how many characters each of the V tokens stands for; None where that is not known.
 
     Attributes:
@@ -79,11 +99,15 @@ class LanguageModeling(Task):
         scheduler: Callable[..., Any] | None = None,
         *,
         carry_state: bool = True,
+        state_reset: float = 0.0,
+        seed: int = 0,
         num_characters: Sequence[int] | None = None,
     ) -> None:
         super().__init__(model, optimizer, scheduler)
         self.loss = LOSSES["cross_entropy"]
-        self.carry_state = carry_state
+        if not 0 <= state_reset < 1:
+            raise UserError(f"task.state_reset={state_reset} must be a number from 0 to below 1.")
+        self.carry_state, self.state_reset, self.seed = carry_state, state_reset, seed
         self.before: Any = None  # what the batch at hand starts from,
         self.after: Any = None  # and what it ends with, each (rows, state)
         self.carried_in: dict[str, Any] = {}  # what the newest batch of "val" and "test" leaves
@@ -109,7 +133,18 @@ class LanguageModeling(Task):
         if self.before is None or not self.carry_state or not getattr(batch, "continues", False):
             return None
         rows, state = self.before
-        return detached(state, batch.targets.device) if rows == len(batch.targets) else None
+        if rows != len(batch.targets):
+            return None
+        state = detached(state, batch.targets.device)
+        return begun_anew(state, self.begins(batch.targets)) if self.training and self.state_reset else state
+
+    def begins(self, targets: Tensor) -> Tensor:
+        """(B,) bool, which rows of the training batch at hand begin anew; a pure function of where it lies."""
+        attached = self._trainer is not None
+        noise = self.noise(self.seed) if attached else Noise(self.seed)
+        rows = self.trainer.datamodule.train_batch_size if attached else len(targets)
+        like = torch.empty(len(targets), device=targets.device)
+        return noise.uniform((), at=(*self.place(), "reset"), rows=rows, like=like) < self.state_reset
 
     @contextmanager
     def going_on_from(self, before: Any) -> Iterator[None]:
