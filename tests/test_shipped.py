@@ -18,7 +18,8 @@ CARDS = {name: registry.card(name) for name in registry.names()}
 SHIPPED = [name for name, card in CARDS.items() if card["sha256"]]
 MADE = [name for name in CARDS if name not in SHIPPED]
 DOWNLOADED = ("fashion_mnist", "tiny_shakespeare")
-QUICK = ("seq2seq-addition", "rbm-digits", "mlp-fashion")  # measured again by the quick tests; the others take longer
+# Measured again by the quick tests; the others take longer.
+QUICK = ("seq2seq-addition", "rbm-digits", "mlp-fashion", "lenet5-fashion", "vae-fashion")
 
 
 def test_they_are_small_together_too():
