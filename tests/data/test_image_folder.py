@@ -82,6 +82,19 @@ def test_a_missing_part_is_cut_from_train_and_said(tmp_path):
     assert "No folder for test" in note
 
 
+def test_shares_say_how_much_is_cut_and_nothing_where_they_are_0(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "val", per_class=2, offset=100)
+    data = folder(tmp_path, shares=[0.9, 0.1, 0.0])
+    assert set(data.prepare().parts) == {"train", "val"}
+    assert len(data.part("train")) == 40
+    assert data.prepare().notes == []
+    data = folder(tmp_path / "train", shares=[0.5, 0.25, 0.25])
+    assert [len(data.part(name)) for name in ("train", "val", "test")] == [20, 10, 10]
+    with pytest.raises(UserError, match=r"data\.shares=\[0\.5, 0\.2, 0\.2\] must be shares"):
+        folder(tmp_path, shares=[0.5, 0.2, 0.2])
+
+
 def test_images_of_any_ending_case_and_depth_are_found_and_clutter_is_not(tmp_path):
     fill(tmp_path, per_class=2)
     paint(tmp_path / "cat" / "A.JPG", 50)

@@ -174,6 +174,13 @@ class Split(NamedTuple):
     test: Tensor
 
 
+def checked_shares(shares: Sequence[float]) -> tuple[float, float, float]:
+    """Shares of train, val and test. Raises UserError where they are none; only train must not be empty."""
+    if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-6:
+        raise UserError(f"data.shares={list(shares)} must be shares of train, val and test that sum to 1.")
+    return shares[0], shares[1], shares[2]
+
+
 def split_indices(
     num_samples: int, shares: tuple[float, float, float], *, seed: int, labels: np.ndarray | None = None
 ) -> Split:

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from zoo.data.made_pairs import MadePairs, most_frequent, share_right
-from zoo.data.pair_files import Layout, check_shares, read_table, remarks, shared_out
+from zoo.data.pair_files import Layout, checked_shares, read_table, remarks, shared_out
 from zoo.data.pairs import Found, Pair
 from zoo.errors import UserError
 
@@ -119,7 +119,7 @@ class Chat(MadePairs):
         **settings: Any,
     ) -> None:
         super().__init__(num_train=num_train, num_val=num_val, num_test=num_test, **settings)
-        check_shares(shares)
+        checked_shares(shares)
         self.path, self.shares = path, shares
         self.layout = Layout(separator, encoding, header, src_column, tgt_column)
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from zoo.data.base import PARTS, BatchOrder, DataModule, Loaded
+from zoo.data.base import PARTS, BatchOrder, DataModule, Loaded, checked_shares
 from zoo.data.images import check_size, download, md5
 from zoo.data.windows import BATCHINGS, StreamOrder, WindowOrder, Windows
 from zoo.errors import UserError, suggest
@@ -63,8 +63,7 @@ class RunningText(DataModule):
         super().__init__(
             batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, fraction=fraction, overfit=overfit
         )
-        if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-6:
-            raise UserError(f"data.shares={list(shares)} must be shares of train, val and test that sum to 1.")
+        checked_shares(shares)
         if tokenizer not in KINDS:
             raise UserError(f"There is no data.tokenizer={tokenizer}{suggest(tokenizer, KINDS)}")
         if batching not in BATCHINGS:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.data.base import Loaded
+from zoo.data.base import Loaded, checked_shares
 from zoo.data.sheet import (
     MISSING,
     Cell,
@@ -276,14 +276,12 @@ class Csv(Table):
         )
         if kind not in KINDS:
             raise UserError(f"Unknown data.kind '{kind}'{suggest(kind, KINDS)}")
-        if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-6:
-            raise UserError(f"data.shares={list(shares)} must be shares of train, val and test that sum to 1.")
         self.path, self.test_path, self.targets = path, test_path, checked_targets(target)
         self.target: str | list[str] = self.targets[0] if len(self.targets) == 1 else self.targets
         self.separator, self.encoding = separator, encoding
         self.ignore = [ignore] if isinstance(ignore, str) else [str(name) for name in ignore]
         self.impute, self.kind = impute, kind
-        self.shares = (shares[0], shares[1], shares[2])
+        self.shares = checked_shares(shares)
 
     def load(self) -> Loaded:
         notes: list[str] = []

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from zoo.batches import TableBatch
-from zoo.data.base import PARTS, DataModule, InMemory, Loaded, split_indices
+from zoo.data.base import PARTS, DataModule, InMemory, Loaded, checked_shares, split_indices
 from zoo.data.table import label_counts
 from zoo.errors import UserError
 
@@ -119,10 +119,8 @@ class Features(DataModule):
         self, *, path: str, shares: Sequence[float] = (0.7, 0.15, 0.15), standardize: bool = True, **settings: Any
     ) -> None:
         super().__init__(**settings)
-        if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-6:
-            raise UserError(f"data.shares={list(shares)} must be shares of train, val and test that sum to 1.")
         self.path, self.standardize = path, standardize
-        self.shares = (shares[0], shares[1], shares[2])
+        self.shares = checked_shares(shares)
 
     def load(self) -> Loaded:
         stored = self.relabelled(read_features(self.path))

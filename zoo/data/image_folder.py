@@ -8,7 +8,7 @@ Axes: N files, B batch, C channels, H height, W width
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from zoo.batches import ImageBatch
-from zoo.data.base import PARTS, DataModule, InMemory, Loaded, split_indices
+from zoo.data.base import PARTS, DataModule, InMemory, Loaded, checked_shares, split_indices
 from zoo.data.images import ImagePreprocessing, adopt_pixels, check_size, image_facts
 from zoo.errors import UserError
 
@@ -193,6 +193,7 @@ class ImageFolder(DataModule):
 
     Args:
         root: the folder; `~` is your home.
+        shares: of the training images for train, val and test; a part that has a folder of its own takes nothing.
         image_size: S. Images of any size are scaled to cover S x S and cropped to the centre.
         channels: C, 3 for colour or 1 for grey.
         normalize: to mean 0 and deviation 1 of the training part in each channel; False gives pixels in [0, 1].
@@ -206,6 +207,7 @@ class ImageFolder(DataModule):
         self,
         *,
         root: str,
+        shares: Sequence[float] = (1 - 2 * CUT_SHARE, CUT_SHARE, CUT_SHARE),
         image_size: int = 64,
         channels: int = 3,
         normalize: bool = True,
@@ -229,6 +231,7 @@ class ImageFolder(DataModule):
         check_size("image_size", image_size, 1)
         if channels not in (1, 3):
             raise UserError(f"data.channels={channels} must be 3 (colour) or 1 (grey).")
+        self.shares = checked_shares(shares)
         self.root, self.normalize = Path(root).expanduser(), normalize
         self.in_memory_mb, self.skip_corrupt = in_memory_mb, skip_corrupt
         self.plain = ImagePreprocessing.plain(channels, image_size, image_size)
@@ -293,10 +296,11 @@ class ImageFolder(DataModule):
     def _split(self, listing: Listing, notes: list[str]) -> dict[str, Tensor]:
         """Indices of each part; what has no folder of its own is cut from train, each class alike."""
         split = {name: torch.from_numpy(np.flatnonzero(listing.parts == name)) for name in PARTS}
-        missing = [name for name in ("val", "test") if not len(split[name])]
+        wanted = dict(zip(PARTS, self.shares, strict=True))
+        missing = [name for name in ("val", "test") if not len(split[name]) and wanted[name]]
         if missing:
             train = split["train"]
-            val, test = (CUT_SHARE if name in missing else 0.0 for name in ("val", "test"))
+            val, test = (wanted[name] if name in missing else 0.0 for name in ("val", "test"))
             cut = split_indices(
                 len(train), (1 - val - test, val, test), seed=self.seed, labels=listing.labels[train.numpy()]
             )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.data.base import PARTS, split_indices
+from zoo.data.base import PARTS, checked_shares, split_indices
 from zoo.data.corpus import read_file
 from zoo.data.csv import SEPARATORS, find_separator
 from zoo.data.pairs import Found, Pairs, Part
@@ -145,11 +145,6 @@ def shared_out(pairs: Part, shares: Sequence[float], *, seed: int) -> dict[str, 
     }
 
 
-def check_shares(shares: Sequence[float]) -> None:
-    if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-6:
-        raise UserError(f"data.shares={list(shares)} must be shares of train, val and test that sum to 1.")
-
-
 class PairFiles(Pairs):
     """Pairs in files.
 
@@ -187,7 +182,7 @@ class PairFiles(Pairs):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        check_shares(shares)
+        checked_shares(shares)
         self.shares, self.layout = shares, Layout(separator, encoding, header, src_column, tgt_column)
         self.paths = {
             "train": (path, src_path, tgt_path),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.data.base import PARTS, split_indices
+from zoo.data.base import PARTS, checked_shares, split_indices
 from zoo.data.csv import MOST_CLASSES, read_csv
 from zoo.data.sheet import Sheet, class_name, number
 from zoo.data.texts import Labelled, Part, Texts
@@ -82,8 +82,7 @@ class TextCsv(Texts):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-6:
-            raise UserError(f"data.shares={list(shares)} must be shares of train, val and test that sum to 1.")
+        checked_shares(shares)
         self.text, self.target = str(text), str(target)
         if self.text == self.target:
             raise UserError(f"data.text and data.target are both '{self.text}'; the class needs a column of its own.")
