@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.pictures.layers import feature_maps, kernels, over_depth
+from zoo.pictures.layers import feature_maps, kernels, over_depth, rates
 
 
 def test_a_value_over_depth_has_a_line_for_each_time_on_a_logarithmic_axis(is_no_blank):
@@ -40,6 +40,27 @@ def test_names_of_layers_fit_below_the_chart_whatever_their_number(num_layers, d
     boxes = [label.get_window_extent() for label in labels]
     assert all(box.y0 > 0 for box in boxes)
     assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
+
+
+def test_rates_are_on_one_scale_with_the_output_on_top_and_nothing_where_nothing_learns(is_no_blank):
+    plans = {
+        "slow": {"first": [0.0, 1e-4], "output": [1e-3, 1e-3]},
+        "fast": {"first": [0.1, 0.1], "output": [0.1, 0.0]},
+    }
+    figure = rates(plans, title="plans")
+    assert is_no_blank(figure)
+    slow, fast = (axis.images[0] for axis in figure.axes[:2])
+    assert slow.get_array().mask.tolist() == [[True, False], [False, False]]
+    assert fast.get_array().mask.tolist() == [[False, False], [False, True]]
+    assert slow.norm is fast.norm
+    assert (slow.norm.vmin, slow.norm.vmax) == (1e-4, 0.1)
+    first, output = (label.get_text() for label in figure.axes[0].get_yticklabels())
+    assert (first, output, slow.origin) == ("first", "output", "lower")
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01])
+def test_one_rate_for_all_and_none_at_all_can_be_drawn(rate, drawn):
+    drawn(rates({"all": {f"blocks.{i}": [rate] * 3 for i in range(200)}}))
 
 
 def test_kernels_of_one_channel_are_red_and_blue_about_white():

@@ -67,6 +67,38 @@ def over_depth(layers: Sequence[str], lines: Mapping[str, Sequence[float]], *, y
     return figure
 
 
+def rates(plans: Mapping[str, Mapping[str, Sequence[float]]], *, xlabel: str = "iteration", title: str = "") -> Figure:
+    """{plan: {block: its learning rate at each of T steps}} -> a map for each plan, in columns on one scale.
+
+    Blocks are given from the input to the output, which is drawn on top; a rate of 0 (it does not learn) stays grey.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm
+
+    values = {plan: torch.tensor(list(rows.values()), dtype=torch.float64) for plan, rows in plans.items()}  # (L, T)
+    learning = torch.cat([table[table > 0] for table in values.values()])
+    low, high = (float(learning.min()), float(learning.max())) if len(learning) else (1e-3, 1e-3)
+    scale = LogNorm(low, high) if low < high else LogNorm(low / 10, high)
+    colours = colormaps["viridis"].with_extremes(bad="0.85")
+    most = max(map(len, values.values()))
+    figure, axes = new_figure(1.6 + 2.3 * len(plans), 1.3 + 0.24 * most, columns=len(plans))
+    for axis, (plan, table) in zip(axes[0], values.items(), strict=True):
+        size, steps = table.shape
+        place = {"origin": "lower", "aspect": "auto", "interpolation": "nearest", "extent": (0, steps, 0, size)}
+        drawn = axis.imshow(table.where(table > 0, torch.nan).numpy(), cmap=colours, norm=scale, **place)
+        names = [name if len(name) <= 18 else "…" + name[-17:] for name in plans[plan]]
+        shown = range(0, size, -(-size // 30))
+        axis.set_yticks([i + 0.5 for i in shown], [names[i] for i in shown], fontsize=8, parse_math=False)
+        if axis is not axes[0, 0] and list(plans[plan]) == list(next(iter(plans.values()))):
+            axis.tick_params(labelleft=False)
+        axis.set_xlabel(xlabel)
+        axis.set_title(plan, fontsize=9)
+    bar = figure.colorbar(drawn, ax=list(axes[0]), pad=0.02)
+    bar.set_label("learning rate (grey: none)", fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
 def kernels(weights: Tensor, *, most: int = 64, side: int = 640) -> Tensor:
     """Kernels (N, C, h, w) -> one image (3, H, W) in [0, 1] of about `side` pixels, in the order of the units.
 
