@@ -8,6 +8,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from safetensors.torch import save_file
 
+from zoo.build import build
 from zoo.callbacks.checkpointing import AtomicCheckpointIO
 from zoo.checkpoint import (
     check_targets,
@@ -20,6 +21,7 @@ from zoo.errors import UserError
 from zoo.loading import adapt_channels, load_pretrained, renamed
 from zoo.models.lenet5 import LeNet5
 from zoo.models.mlp import MLP
+from zoo.run import configure, run
 
 
 def lenet(channels=1, classes=10):
@@ -39,6 +41,52 @@ def test_other_classes_get_a_new_head_and_keep_the_rest(tmp_path):
     assert (len(report.loaded), report.adapted, report.skipped) == (8, [], [])
     assert torch.equal(target.c5.weight, source.c5.weight)
     assert torch.equal(target.output.weight, before)
+
+
+CLOTHES = ["shirt", "coat", "bag"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows", "said"),
+    [
+        (CLOTHES, [0, 1, 2], "(10, 0, 0)"),
+        (["bag", "shirt", "coat"], [2, 0, 1], "(8, 2, 0)"),  # the same in another order
+        (["coat", "bag"], [1, 2], "(8, 2, 0)"),  # some of them
+        (["cat", "dog", "owl"], None, "(8, 0, 2)"),  # as many, and others
+        (["coat", "bag", "cat"], None, "(8, 0, 2)"),
+        (["cat", "dog"], None, "(8, 0, 2)"),
+        ([], [0, 1, 2], "(10, 0, 0)"),  # outputs that stand for no classes
+    ],
+)
+def test_an_output_layer_goes_by_the_names_of_its_classes(tmp_path, classes, rows, said):
+    source, target = lenet(classes=3), lenet(classes=len(classes) or 3)
+    before = target.output.weight.clone()
+    report = load_pretrained(target, saved(tmp_path, source, classes=CLOTHES), classes)
+    assert str(tuple(len(names) for names in (report.loaded, report.adapted, report.new))) == said
+    assert torch.equal(target.output.weight, before if rows is None else source.output.weight[rows])
+    assert torch.equal(target.c5.weight, source.c5.weight)
+
+
+def test_one_output_of_two_other_classes_begins_anew(tmp_path):
+    source, target = lenet(classes=1), lenet(classes=1)
+    before = target.output.weight.clone()
+    report = load_pretrained(target, saved(tmp_path, source, classes=["no", "yes"]), ["ham", "spam"])
+    assert report.new == ["output.weight (it was for other classes)", "output.bias (it was for other classes)"]
+    assert torch.equal(target.output.weight, before)
+
+
+def test_a_perceptron_that_has_an_output_layer_alone_fits_other_classes(tmp_path):
+    source, target = (MLP(in_features=4, out_features=3, hidden_features=[]) for _ in range(2))
+    report = load_pretrained(target, saved(tmp_path, source, classes=CLOTHES), ["cat", "dog", "owl"])
+    assert (report.loaded, len(report.new)) == ([], 2)
+
+
+def test_a_run_on_as_many_other_classes_begins_its_output_layer_anew(tmp_path):
+    few = ["model=lenet5", "debug=fast", "callbacks.progress=null"]
+    run(configure(*few, "data.classes=[0,1,2]", run_dir=tmp_path / "source"))
+    source = f"pretrained={tmp_path / 'source'}"
+    notes = build(configure(*few, "data.classes=[3,4,5]", source, run_dir=tmp_path / "target")).notes
+    assert "output.weight (it was for other classes)" in " ".join(notes)
 
 
 def test_colour_images_answer_a_grey_one_as_the_grey_net_did(tmp_path):

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def build(cfg: DictConfig) -> Run:
     notes = list(data.prepare().notes)
     model = build_model(config, data)
     if not config.get("resume"):
-        notes += initialize(config, model) + load(config, model)
+        notes += initialize(config, model) + load(config, model, data.prepare().class_names)
     notes += adapt(config, model)
     check_sparse_gradients(config, model)
     if hasattr(get_object(config["task"]["_target_"]), "check_kind"):  # before the model is asked to take it
@@ -236,10 +237,11 @@ def initialize(config: dict[str, Any], model: nn.Module) -> list[str]:
     ]
 
 
-def load(config: dict[str, Any], model: nn.Module) -> list[str]:
+def load(config: dict[str, Any], model: nn.Module, names: Sequence[str] = ()) -> list[str]:
     """Weights of an earlier run, the seventh initialization: it comes last, and stays."""
     if config.get("pretrained"):
-        return load_pretrained(model, config["pretrained"]).lines()
+        of_classes = config["task"].get("num_outputs") in (len(names), 1)  # 1: of two classes
+        return load_pretrained(model, config["pretrained"], names if of_classes else ()).lines()
     start = config.get("begins_with")
     lacks = f"It begins with weights of experiment={start}, and has none: train that, then pretrained=<its run folder>."
     return [lacks] if start else []

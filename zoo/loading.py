@@ -1,5 +1,6 @@
 """Weights of one network put into another: what fits is taken, what nearly fits is adapted, and everything is told."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from zoo.checkpoint import find, model_weights, read
 from zoo.errors import UserError
+from zoo.layers.depth import head
 
 
 @dataclass
@@ -45,24 +47,50 @@ def adapt_channels(weight: Tensor, shape: torch.Size) -> Tensor | None:
     return grey.expand(-1, shape[1], -1, -1) / shape[1]
 
 
-def load_pretrained(model: nn.Module, source: str | Path) -> LoadReport:
+def output_tensors(model: nn.Module) -> set[str]:
+    """The names of the output layer's parameters."""
+    last = {id(parameter) for parameter in head(model).parameters(recurse=False)}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in last}
+
+
+def rows_of(classes: Sequence[str], earlier: Sequence[str]) -> list[int] | None:
+    """Where each class stands among the earlier ones; None where one of them is new."""
+    return [earlier.index(name) for name in classes] if set(classes) <= set(earlier) else None
+
+
+def load_pretrained(model: nn.Module, source: str | Path, classes: Sequence[str] = ()) -> LoadReport:
     """Puts the weights of `source` into `model` as far as they fit, and says what became of each tensor.
 
     A class may know other names of its layers, `also_known_as = {"linear.": "fc."}`, or a `published` layout.
+
+    Args:
+        classes: names of what the model's outputs stand for, if they stand for classes. Where the source's stand for
+            others, the output layer begins anew; where they are some of the source's, it is taken row by row.
 
     Raises:
         UserError: fewer than half of the model's tensors are in the file under the same name.
     """
     path = find(source)
-    weights = getattr(model, "published", dict)(model_weights(read(path)))  # as the model has them
+    checkpoint = read(path)
+    weights = getattr(model, "published", dict)(model_weights(checkpoint))  # as the model has them
     weights = renamed(weights, getattr(model, "also_known_as", {}))
     report, state = LoadReport(str(path)), model.state_dict()
+    earlier = list(checkpoint.get("classes") or []) if classes else []
+    of_classes = output_tensors(model) if earlier and earlier != list(classes) else set()
+    rows = rows_of(classes, earlier)
+    others = 0
     for name, own in state.items():
         other = weights.pop(name, None)
         if other is None and name.endswith("num_batches_tracked"):
             continue  # a mere counter, which weights of torch before 0.4.1 do not have
         if other is None:
             report.new.append(name)
+        elif name in of_classes and rows and len(other) == len(earlier) and other[rows].shape == own.shape:
+            state[name] = other[rows].to(own.dtype)
+            report.adapted.append(f"{name} (by the names of its classes)")
+        elif name in of_classes and other.shape == own.shape:
+            others += 1
+            report.new.append(f"{name} (it was for other classes)")
         elif other.shape == own.shape:
             state[name] = other.to(own.dtype)
             report.loaded.append(name)
@@ -76,7 +104,7 @@ def load_pretrained(model: nn.Module, source: str | Path) -> LoadReport:
                 report.adapted.append(sizes)
     report.skipped = list(weights)
     found = len(report.loaded) + len(report.adapted)
-    if found < len(report.new):
+    if found + others < len(report.new) - others:
         raise UserError(
             f"{path} does not fit this model: only {len(report.loaded)} of its {found + len(report.new)} tensors are "
             "there under the same name and size. Choose the model that the checkpoint was trained with."
