@@ -121,6 +121,8 @@ def test_probabilities_are_declared_and_sum_to_1_over_the_classes():
 def test_dropout_acts_in_training_alone_and_has_no_weights():
     model = CNN(**SHAPE, dropout=0.5, block_dropout=0.2, hidden_features=[20])
     assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == [0.2, 0.2, 0.5, 0.5]
+    each = CNN(**SHAPE, block_dropout=[0.0, 0.3])
+    assert [module.p for module in each.blocks.modules() if isinstance(module, nn.Dropout)] == [0.3]
     x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     assert not torch.equal(model(x), model(x))
     assert torch.equal(model.eval()(x), model(x))

@@ -30,7 +30,7 @@ from zoo.layers.convolution import Conv2d
 POOLING = {"AvgPool2d": nn.AvgPool2d, "MaxPool2d": nn.MaxPool2d}
 GLOBAL_POOLING = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
 RECTIFIERS = ("ReLU", "LeakyReLU", "GELU", "SiLU", "ELU")
-PerBlock = int | str | Sequence[int | str]
+PerBlock = float | str | Sequence[float | str]
 
 
 class Block(nn.Sequential):
@@ -135,7 +135,7 @@ class CNN(nn.Module):
         batch_norm: str | None = None,
         pooling: str | None = "MaxPool2d",
         pool_size: PerBlock = 2,
-        block_dropout: float = 0.0,
+        block_dropout: PerBlock = 0.0,
         global_pooling: str | None = None,
         hidden_features: Sequence[int] = (),
         dropout: float = 0.0,
@@ -147,8 +147,10 @@ class CNN(nn.Module):
         check_name("batch_norm", batch_norm, ("before", "after"))
         self.gives_probabilities = output_activation is not None
         given = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
-        each = {key: per_block(key, value, len(channels)) for key, value in (given | {"pool_size": pool_size}).items()}
-        everywhere = {"activation": activation, "batch_norm": batch_norm, "pooling": pooling, "dropout": block_dropout}
+        given |= {"pool_size": pool_size, "block_dropout": block_dropout}
+        each = {key: per_block(key, value, len(channels)) for key, value in given.items()}
+        each["dropout"] = each.pop("block_dropout")
+        everywhere = {"activation": activation, "batch_norm": batch_norm, "pooling": pooling}
         self.blocks = nn.Sequential(
             *(
                 Block(before, after, **{key: values[i] for key, values in each.items()}, **everywhere)  # type: ignore[arg-type]
@@ -197,9 +199,9 @@ def check_name(setting: str, name: str | None, names: object) -> None:
         raise UserError(f"model.{setting}={name} is not there{suggest(name, [*names, 'null'])}")  # type: ignore[misc]
 
 
-def per_block(setting: str, value: PerBlock, num_blocks: int) -> list[int | str]:
+def per_block(setting: str, value: PerBlock, num_blocks: int) -> list[float | str]:
     """One value for each block. Raises UserError where a list has another length."""
-    if isinstance(value, (int, str)):
+    if isinstance(value, (int, float, str)):
         return [value] * num_blocks
     if len(value) != num_blocks:
         raise UserError(
