@@ -2,7 +2,7 @@
 
 python scripts/evaluate.py ckpt=outputs/2026-01-31/12-00-00-000000_mlp_digits
 python scripts/evaluate.py ckpt=... part=val out=metrics.json
-python scripts/evaluate.py ckpt=... data.path=other.csv        all rows of another file, prepared as in training
+python scripts/evaluate.py ckpt=... data=other.csv             all of another file or folder, prepared as in training
 python scripts/evaluate.py ckpt=... confusion=true worst=10    which class is taken for which, and the worst answers
 """
 
@@ -15,8 +15,9 @@ from zoo.errors import UserError
 
 KEYS = {
     "ckpt": "run folder (its best) or .ckpt",
-    "part": "train, val, test or all (test; all where data.path or data.root is given)",
-    "data.<key>": "a setting of the data that replaces the run's, such as data.path=other.csv",
+    "part": "train, val, test or all (test; all where another file or folder is given)",
+    "data": "another file or folder than the run's, with what is right in it",
+    "data.<key>": "a setting of the data that replaces the run's, such as data.target=price",
     "confusion": "true: how often each class is taken for which (false)",
     "worst": "how many samples to name on which the model errs most (0)",
     "out": "a .json file for the metrics in full precision",
@@ -33,22 +34,16 @@ def check(given: dict[str, str]) -> None:
 
 def mistakes(given: dict[str, str], part: str, settings: dict[str, Any], allow: list[str]) -> list[str]:
     """Lines on what goes wrong, as far as it was asked for."""
-    worst, lines = int(given.get("worst", 0)), list[str]()
-    if not worst and given.get("confusion") != "true":
-        return lines
     from zoo.mistakes import confusion_lines, look
 
-    found = look(given["ckpt"], part, settings, allow, worst=worst)
-    if given.get("confusion") == "true" and found.confusion is None:
-        raise UserError(
-            "confusion= is for classes of which one holds, and this model was trained on others; leave it out."
-        )
-    if given.get("confusion") == "true":
+    found, lines = look(given["ckpt"], part, settings, allow, worst=int(given.get("worst", 0))), list[str]()
+    if given.get("confusion") == "true" and found.confusion is not None:
         lines += ["", *confusion_lines(found.confusion, found.names)]
     if found.worst:
         lines.append("")
     for sample, wrong_by, told, true in found.worst:
-        lines.append(f"{sample}: {told}, true {true} (wrong by {wrong_by:.4g})")
+        margin = f"right by {-wrong_by:.4g}" if wrong_by < 0 else f"wrong by {wrong_by:.4g}"
+        lines.append(f"{sample}: {told}, true {true} ({margin})")
     return lines
 
 
@@ -58,17 +53,25 @@ def main() -> int:
     if "ckpt" not in given:
         raise UserError("Which checkpoint? python scripts/evaluate.py ckpt=outputs/<run>    --help shows all keys.")
     check(given)
+    if "data" in given:
+        settings["data"] = given["data"]
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
     from zoo.evaluate import evaluate
     from zoo.report import table, write_json
 
     allow = [name.strip() for name in given.get("allow", "").split(",") if name.strip()]
+    confusion, worst = given.get("confusion") == "true", int(given.get("worst", 0))
+    if confusion or worst:  # before all the work
+        from zoo.mistakes import suitable
+
+        suitable(given["ckpt"], allow, confusion=confusion)
     result = evaluate(given["ckpt"], given.get("part"), settings, allow)
     for line in [result.title, *result.notes]:
         print(line)
     print(f"\n{table(result.metrics)}")
-    for line in mistakes(given, next(iter(result.metrics)).partition("/")[0], settings, allow):
-        print(line)
+    if confusion or worst:
+        for line in mistakes(given, next(iter(result.metrics)).partition("/")[0], settings, allow):
+            print(line)
     if "out" in given:
         print(f"\nWritten: {write_json(given['out'], result.metrics)}")
     return 0

@@ -1,8 +1,9 @@
-"""Uses a trained model on new pictures, table rows or texts; its checkpoint alone suffices.
+"""Uses a trained model on new pictures, table rows, texts or a series; its checkpoint alone suffices.
 
 python scripts/predict.py ckpt=outputs/2026-01-31/12-00-00-000000_lenet5_mnist input=photo.png
 python scripts/predict.py ckpt=... input=photos top=1 format=json out=answers.jsonl
 python scripts/predict.py ckpt=... input=new_houses.csv
+python scripts/predict.py ckpt=... input=series.csv           the steps after its last one
 python scripts/predict.py ckpt=... input=photo.png explain=true
 python scripts/predict.py ckpt=... text="A film to fall asleep in."
 python scripts/predict.py ckpt=... input=photos features=photos.npz    for another network: train.py data=features
@@ -27,7 +28,8 @@ if TYPE_CHECKING:  # torch is loaded once the arguments are found good
 
 KEYS = {
     "ckpt": "run folder (its best) or .ckpt",
-    "input": "an image, a folder of images (with all below it), a .csv file, or a .txt file with one text a line",
+    "input": "an image, a folder of images (with all below it), a .csv file, or a .txt file with one text a line; of a "
+    "forecaster a .csv file, of which the steps after the last are told",
     "text": "a text, instead of input=",
     "format": "text, or json: one line of JSON for each input (text)",
     "top": "how many classes to show (3); of several labels all are shown, each with its own probability",
@@ -98,7 +100,7 @@ def explain(predictor: "Predictor", given: dict[str, str]) -> "Reasons":
 
     kind = predictor.preprocessing["kind"]
     if kind not in ("image", "table"):
-        what = "texts" if kind == "text" else kind
+        what = "texts" if kind == "text" else "a series" if kind == "series" else kind
         raise UserError(f"explain= is for images and tables, and this model was trained on {what}; leave it out.")
     source, folder = (Path(path).expanduser() for path in (given["input"], given.get("explain_out", "explained")))
     method = None if given["explain"] == "true" else given["explain"]
@@ -120,6 +122,8 @@ def write_features(predictor: "Predictor", given: dict[str, str], settings: dict
     """Features of inputs, or of the data of the run, with what is known of them."""
     from zoo import features
 
+    if predictor.preprocessing["kind"] == "series":
+        raise UserError("features= is for samples, and this model forecasts a series; leave it out.")
     out, notes = Path(given["features"]).expanduser(), []
     kind, classes = predictor.kind, predictor.names
     if "input" in given:

@@ -70,6 +70,9 @@ def test_a_picture_in_the_wrong_folder_is_named(in_memory_mb, tmp_path, call_scr
     ran = call_script("evaluate", *given)
     assert ran.status == 0, ran.err
     assert ran.out.splitlines()[-1].startswith("dark/stray.png: light (")
+    assert "(wrong by " in ran.out.splitlines()[-1]
+    ran_more = call_script("evaluate", *given[:-1], "worst=2")
+    assert "(right by " in ran_more.out.splitlines()[-1], "the second is not wrong, and not called so"
     assert "true, told  dark  light\ndark          30      1\nlight          0     30\n" in ran.out
 
 

@@ -21,6 +21,7 @@ from zoo.instantiate import make, named, parameters
 from zoo.settings import FACTS
 from zoo.trainer import quiet_libraries
 
+PLACES = ("path", "root")  # settings that say where data lies
 TRAINER_SETTINGS = ("precision", "deterministic", "limit_test_batches")
 SPLIT_SETTINGS = (
     "seed",
@@ -96,7 +97,7 @@ def evaluate(
         source: run folder (its best), or .ckpt.
         part: "train", "val", "test" or "all" (every sample that is read). Left out, it is "test", and "all" where
             `settings` name another file or folder, of which the run has seen nothing.
-        settings: changes to the data's own settings, by key.
+        settings: changes to the data's own settings, by key; `data` is where it lies, be that a `path` or a `root`.
         allow: see `zoo.checkpoint.load_model`.
 
     Raises:
@@ -105,7 +106,7 @@ def evaluate(
     settings = dict(settings or {})
     path = find(source)
     checkpoint = read(path)
-    part = part or ("all" if {"path", "root"} & set(settings) else "test")
+    part = part or ("all" if {"data", *PLACES} & set(settings) else "test")
     if part not in (*PARTS, "all"):
         raise UserError(f"There is no part '{part}'{suggest(part, (*PARTS, 'all'))}")
     if not isinstance(checkpoint.get("preprocessing"), dict):
@@ -118,7 +119,7 @@ def evaluate(
         check_targets(config.get(group), ["torch.optim.", *allow], group)
     quiet_libraries()
     prepare_torch(config)
-    data = build_data(checkpoint, settings)
+    data = build_data(checkpoint, settings, part)
     task = rebuild_task(checkpoint, model, data)
     names = [name for name in PARTS if name in data.prepare().parts] if part == "all" else [part]
     num_samples = sum(map(len, map(data.part, names)))  # type: ignore[arg-type]
@@ -138,9 +139,19 @@ def prepare_torch(config: Mapping[str, Any]) -> None:
     seed_everything(int(config.get("seed") or 0), workers=True, verbose=False)
 
 
-def build_data(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> DataModule:
+def build_data(checkpoint: Mapping[str, Any], settings: Mapping[str, Any], part: str = "test") -> DataModule:
     """The data of the checkpoint's configuration with `settings` changed, read and prepared as its run did."""
     config = checkpoint["config"]["data"]
+    settings = dict(settings)
+    if "data" in settings:
+        key = next((key for key in PLACES if key in config), None)
+        if key is None:
+            raise UserError(
+                "data= names a file or a folder, and this model's data is neither; change data.<key>= of it."
+            )
+        settings.setdefault(key, settings.pop("data"))
+    if part == "all" and "path" in settings and checkpoint["preprocessing"].get("kind") == "series":
+        settings.setdefault("shares", [1.0, 0.0, 0.0])  # windows may lie anywhere in it
     own = {key: value for key, value in config.items() if key not in FACTS}
     if "data_dir" in parameters(named(str(own.get("_target_")), "data")):
         own.setdefault("data_dir", str(data_dir()))  # an exported checkpoint knows no places
@@ -150,7 +161,7 @@ def build_data(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> Da
             raise UserError(f"There is no key 'data.{key}'{suggest(key, keys)}")
     if "path" in settings and "test_path" in own:
         own["test_path"] = None  # the test file of the run says nothing about another file
-    data = make(own | dict(settings), "data")
+    data = make(own | settings, "data")
     if not isinstance(data, DataModule):
         raise UserError(f"The configuration's data is a {type(data).__name__}, not a data set.")
     data.prepare_as(checkpoint["preprocessing"], checkpoint.get("classes") or ())

@@ -8,6 +8,7 @@ Axes: B samples in a chunk, K classes, labels or quantities
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from zoo.checkpoint import check_targets, find, read
 from zoo.data.base import PARTS
+from zoo.errors import UserError
 from zoo.evaluate import build_data
 from zoo.predict import CHUNK, Predictor, load
 
@@ -39,18 +41,32 @@ class Found(NamedTuple):
     names: list[str]
 
 
+def suitable(source: str | Path, allow: Sequence[str] = (), *, confusion: bool = False) -> Predictor:
+    """A model of classes or quantities. Raises UserError for one of something else, or without rivals to confuse."""
+    predictor = load(source, allow)
+    if predictor.preprocessing["kind"] == "series":
+        raise UserError(
+            "confusion= and worst= are for single samples, and this model forecasts a series; leave them out."
+        )
+    if confusion and predictor.kind not in ("multiclass", "binary"):
+        raise UserError(
+            "confusion= is for classes of which one holds, and this model was trained on others; leave it out."
+        )
+    return predictor
+
+
 def look(
     source: str, part: str, settings: Mapping[str, Any] | None = None, allow: Sequence[str] = (), *, worst: int = 10
 ) -> Found:
     """What a model of classes or quantities does wrong on a part of its data, or on `all`; see `zoo.evaluate.evaluate`.
 
     Raises:
-        UserError: the model was trained on something else.
+        UserError: see `suitable`.
     """
-    predictor = load(source, allow)
+    predictor = suitable(source, allow)
     checkpoint = read(find(source))
     check_targets(checkpoint["config"].get("data"), allow, "data")
-    data = build_data(checkpoint, settings or {})
+    data = build_data(checkpoint, settings or {}, part)
     parts = [name for name in PARTS if name in data.prepare().parts] if part == "all" else [part]
     size, rivals = len(predictor.names), predictor.kind in ("multiclass", "binary")
     counts, found = torch.zeros(size * size, dtype=torch.long), list[Mistake]()

@@ -1,4 +1,4 @@
-"""What a trained model says of new pictures, table rows and texts; its checkpoint alone suffices.
+"""What a trained model says of new pictures, table rows, texts and series; its checkpoint alone suffices.
 
     predictor = load("outputs/.../")
     for answer in predictor.answers("photos/"):
@@ -7,7 +7,7 @@
 A checkpoint holds the configuration, the names of the classes, and how inputs were prepared. Inputs are read and
 answered a chunk at a time, so that memory does not grow with their number.
 
-Axes: B inputs in a chunk, K classes, labels or target columns
+Axes: B inputs in a chunk, K classes, labels or target columns, L past steps of a series, H steps ahead of it
 """
 
 import json
@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from zoo.checkpoint import build_model, find, read
-from zoo.errors import UserError
+from zoo.errors import UserError, suggest
 from zoo.losses.supervised import LOSSES
+from zoo.purpose import misplaced, purpose
 
 CHUNK = 64  # inputs that are in memory at a time
 TABLE_ENDINGS = (".csv", ".tsv", ".txt")
@@ -36,8 +38,8 @@ class Answer:
     """What the model says of one input.
 
     Args:
-        file, row: where the input came from; the row as in the file (the header of a table is row 1, a text is a line),
-            None for a picture and a text that was typed.
+        file, row: where the input came from; the row as in the file (the header of a table is row 1, a text is a line;
+            of a forecast, where it will stand), None for a picture and a text that was typed.
         ranked: (class, probability or score), the best first. For several labels, or targets of a regression, all of
             them in the order of training: (label, probability or score), (target, value in its own units).
         because: where the answer comes from, for people; empty where nobody asked.
@@ -98,6 +100,12 @@ class Predictor:
     def describe(self) -> str:
         """One line on what the numbers mean."""
         network = type(self.model).__name__
+        if self.preprocessing["kind"] == "series":
+            past, horizon = self.preprocessing["past"], self.preprocessing["horizon"]
+            return (
+                f"{network}: {', '.join(self.names)} of the {horizon} steps after the last, from {past}, in their own "
+                "units."
+            )
         if self.kind == "regression":
             return f"{network}: {', '.join(self.names)}, in the units of the training table."
         count = f"{len(self.names)} {'labels' if self.kind == 'multilabel' else 'classes'}"
@@ -111,10 +119,14 @@ class Predictor:
         """-> (B, K): probabilities, scores, or values in the targets' own units; both classes of one logit."""
         given = (inputs,) if isinstance(inputs, Tensor) else inputs
         outputs = getattr(self.model, "scores", self.model)(*(x.to(self.device) for x in given)).cpu()
+        series = self.preprocessing["kind"] == "series"
+        if series:
+            outputs = outputs.flatten(0, 1)  # (1, H, K) -> (H, K): a step is an answer
         if outputs.shape[1] != (1 if self.kind == "binary" else len(self.names)):
             raise UserError(f"The model gives {outputs.shape[1]} numbers an input, for {len(self.names)} names.")
         if self.kind == "regression":
-            shift, spread = (self.preprocessing.get(key) for key in ("target_mean", "target_std"))
+            keys = ("mean", "std") if series else ("target_mean", "target_std")
+            shift, spread = (self.preprocessing.get(key) for key in keys)
             return outputs if shift is None else outputs * torch.tensor(spread) + torch.tensor(shift)
         if self.measure == "probability" and not getattr(self.model, "gives_probabilities", False):
             outputs = outputs.softmax(1) if self.kind == "multiclass" else outputs.sigmoid()
@@ -132,8 +144,8 @@ class Predictor:
         """The inputs at a path, not yet read.
 
         Args:
-            path: for a model of images a picture or a folder, for one of tables a CSV file, for one of texts a CSV file
-                or a text file with one text a line.
+            path: for a model of images a picture or a folder, for one of tables or series a CSV file, for one of texts
+                a CSV file or a text file with one text a line.
             reading: `separator` and `encoding` of the file and its column of texts (`text`), where they are not those
                 of training.
 
@@ -147,10 +159,10 @@ class Predictor:
 
     def typed(self, text: str) -> Inputs:
         """A single text. Raises UserError where it is empty, or the model was not trained on texts."""
-        if self.preprocessing["kind"] != "text":
-            raise UserError(
-                f"text= is for models of texts, and this one knows {self.preprocessing['kind']}s; use input=."
-            )
+        kind = self.preprocessing["kind"]
+        if kind != "text":
+            several = kind if kind.endswith("s") else f"{kind}s"
+            raise UserError(f"text= is for models of texts, and this one knows {several}; use input=.")
         if not text.strip():
             raise UserError("text= is empty; give it a text, in quotes.")
         return inputs_of_texts(self, [(text, None)], [text], "In the text")
@@ -302,6 +314,32 @@ def inputs_of_texts(predictor: Predictor, places: list[Place], texts: list[str],
     return Inputs(len(places), chunks(), notes=[f"{where} {note}" for note in notes])
 
 
+def open_series(predictor: Predictor, path: Path, reading: Mapping[str, str]) -> Inputs:
+    """The last steps of a CSV file: the past of those to come, of which each is answered by itself."""
+    from zoo.data.csv import read_csv
+    from zoo.data.series import SeriesPreprocessing, column_of
+
+    prepare = loaded(SeriesPreprocessing.from_dict, predictor.preprocessing)
+    columns = ", ".join(prepare.columns)
+    if path.is_dir() or path.suffix.lower() in image_endings():
+        kind = "a folder" if path.is_dir() else "an image"
+        raise UserError(f"{path} is {kind}, and this model was trained on a series; give it a CSV file with {columns}.")
+    given = {key: predictor.data[key] for key in ("separator", "encoding") if predictor.data.get(key)} | dict(reading)
+    sheet = read_csv(path, min_columns=1, **{key: given[key] for key in ("separator", "encoding") if key in given})
+    for name in prepare.columns:
+        if name not in sheet.columns:
+            raise UserError(f"{path} has no column {name!r}{suggest(name, sheet.columns)}")
+    if len(sheet) < prepare.past:
+        raise UserError(
+            f"{path} has {len(sheet)} steps, and this model forecasts from {prepare.past} (data.past of its training); "
+            "give it as many."
+        )
+    last = sheet.take(range(len(sheet) - prepare.past, len(sheet)))
+    past = prepare(np.stack([column_of(last, name) for name in prepare.columns], axis=1))[None]  # (1, L, K)
+    places: list[Place] = [(str(path), last.rows[-1] + step) for step in range(1, prepare.horizon + 1)]
+    return Inputs(prepare.horizon, [(places, past)])
+
+
 def image_endings() -> set[str]:
     from zoo.data.image_folder import EXTENSIONS
 
@@ -323,6 +361,7 @@ READERS: dict[str, Callable[..., Inputs]] = {
     "image": open_images,
     "table": open_table,
     "text": open_texts,
+    "series": open_series,
     "features": open_features,
 }
 
@@ -348,12 +387,8 @@ def load(source: str | Path, allow: Sequence[str] = ()) -> Predictor:
     path = find(source)
     checkpoint = read(path)
     model = build_model(checkpoint, path, allow)
-    config, preprocessing = checkpoint["config"], checkpoint.get("preprocessing")
-    if not isinstance(preprocessing, dict) or str(preprocessing.get("kind")) not in READERS:
-        kind = preprocessing.get("kind") if isinstance(preprocessing, dict) else None
-        reason = f"its inputs are of kind '{kind}'" if kind else "it does not say how inputs are prepared"
-        raise UserError(f"{path} cannot be used on images, tables, texts or features: {reason}.")
-    kind, measure, border = answer_kind(config.get("task") or {}, model, path)
+    kind, measure, border = answer_kind(checkpoint, model, path)
+    config, preprocessing = checkpoint["config"], checkpoint["preprocessing"]
     names = [str(name) for name in checkpoint.get("classes") or []] or numbered(config, kind)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Predictor(model.to(device), kind, measure, names, preprocessing, config.get("data") or {}, device, border)
@@ -365,14 +400,20 @@ def numbered(config: dict[str, Any], kind: str) -> list[str]:
     return [str(k) for k in range(size)]
 
 
-def answer_kind(task: dict[str, Any], model: nn.Module, path: Path) -> tuple[str, str, float]:
-    """(kind, measure, border) of a task's configuration and its model; see `Predictor`."""
-    name = str(task.get("_target_", "")).rpartition(".")[2]
-    if name == "Regression":
+def answer_kind(checkpoint: Mapping[str, Any], model: nn.Module, path: Path) -> tuple[str, str, float]:
+    """(kind, measure, border) of a checkpoint's task and its model; see `Predictor`.
+
+    Raises:
+        UserError: inputs that nobody here can open, or another answer than labels and values.
+    """
+    task = checkpoint["config"].get("task") or {}
+    name, kind = str(task.get("_target_", "")).rpartition(".")[2], str(task.get("kind"))
+    opened = purpose(checkpoint)[1] in READERS
+    if opened and name in ("Regression", "Forecasting"):
         return "regression", "value", 0.0
-    kind, loss = str(task.get("kind")), LOSSES.get(str(task.get("loss")))
-    if name != "Classification" or kind not in ("multiclass", "binary", "multilabel"):
-        raise UserError(f"{path} was trained by {name or 'no task'}; predict knows Classification and Regression.")
+    if not opened or name != "Classification" or kind not in ("multiclass", "binary", "multilabel"):
+        raise misplaced(path, checkpoint, "answers with neither labels nor values", "python train.py model=lenet5")
+    loss = LOSSES.get(str(task.get("loss")))
     if loss is None or hasattr(model, "scores"):
         return kind, "score", 0.0
     # Sigmoids of several classes need not sum to 1.

@@ -23,6 +23,7 @@ USES = {
     ("classifier", "image"): ("answers to an image", PHOTO),
     ("classifier", "table"): ("answers to rows of a table", ROWS),
     ("regressor", "table"): ("answers to rows of a table", ROWS),
+    ("forecaster", "series"): ("forecasts a series", "predict.py {ckpt} input=series.csv"),
     ("reconstruction", "image"): ("makes codes of images", "codes.py {ckpt}"),
     ("reconstruction", "table"): ("makes codes of rows", "codes.py {ckpt}"),
     ("nearby", "running_text"): ("knows which words are alike", "neighbours.py {ckpt} word=..."),

@@ -80,6 +80,33 @@ def test_the_title_says_after_which_epoch(digits_run):
     assert "last.ckpt (after epoch 3), test part" in evaluate(digits_run / "checkpoints" / "last.ckpt").title
 
 
+def test_another_file_is_given_by_its_name_alone(csv_classification_run, csv_regression_run, digits_run, call_script):
+    for folder in (csv_classification_run, csv_regression_run):
+        path = read(folder)["config"]["data"]["path"]
+        long, short = (call_script("evaluate", f"ckpt={folder}", f"{key}={path}") for key in ("data.path", "data"))
+        assert (short.status, short.out) == (0, long.out)
+    ran = call_script("evaluate", f"ckpt={digits_run}", "data=other")
+    assert (ran.status, "data= names a file or a folder, and this model's data is neither" in ran.err) == (2, True)
+
+
+def test_another_series_is_judged_whole(tmp_path):
+    """Windows that reach over the border of what would be two parts of the run's own series count, too."""
+    rows = [f"{i % 7},{i % 5}" for i in range(120)]
+    (tmp_path / "first.csv").write_text("\n".join(["a,b", *rows]))
+    (tmp_path / "other.csv").write_text("\n".join(["a,b", *rows[:40]]))
+    sizes = ("data.past=10", "data.horizon=4", "model.kernel_size=3", "trainer.max_epochs=1", "logger=none")
+    path = f"data.path={tmp_path / 'first.csv'}"
+    assert run(configure("model=dlinear", "data=series_csv", path, *sizes, run_dir=tmp_path / "run")) == 0
+    result = evaluate(tmp_path / "run", settings={"path": str(tmp_path / "other.csv")})
+    assert result.title.endswith(f"all data: {40 - 10 - 4 + 1} samples")
+    assert [note for note in result.notes if note.startswith("Note")] == [result.notes[0]]
+
+
+def test_what_has_no_single_answers_is_refused_before_all_the_work(dates, call_script):
+    ran = call_script("evaluate", f"ckpt={dates}", "worst=2")
+    assert (ran.status, ran.out, "answers with neither labels nor values" in ran.err) == (2, "", True)
+
+
 def test_a_checkpoint_file_will_do(digits_run, call_script):
     ran = call_script("evaluate", f"ckpt={digits_run / 'checkpoints' / 'last.ckpt'}", "part=val")
     assert ran.status == 0

@@ -579,3 +579,55 @@ def test_a_text_is_no_input_of_a_model_of_images(digits_run, call_script):
     ran = call_script("predict", f"ckpt={digits_run}", "text=seven")
     assert (ran.status, ran.out) == (2, "")
     assert "text= is for models of texts, and this one knows images; use input=." in ran.err
+
+
+@pytest.fixture(scope="session")
+def series_run(tmp_path_factory):
+    """A forecaster of two columns, 3 steps from the last 8, which lies beside its file."""
+    folder = tmp_path_factory.mktemp("series")
+    steps = [f"day {i},{50 + 10 * np.sin(i / 3):.3f},{i / 10:.3f}" for i in range(90)]
+    (folder / "series.csv").write_text("\n".join(["date,load,heat", *steps]) + "\n")
+    data = ("data=series_csv", f"data.path={folder / 'series.csv'}", "data.past=8", "data.horizon=3")
+    short = ("trainer.max_epochs=2", "trainer.num_threads=1", "logger=none", "model.kernel_size=5")
+    assert run(configure("model=dlinear", *data, *short, run_dir=folder / "run")) == 0
+    return folder / "run"
+
+
+def test_the_steps_after_the_last_of_a_series_are_told_in_their_own_units(series_run, tmp_path, call_script):
+    lines = (series_run.parent / "series.csv").read_text().splitlines()
+    recent = [",".join(reversed(line.split(","))) for line in [lines[0], *lines[60:]]]  # columns are found by name
+    (tmp_path / "recent.csv").write_text("\n".join(recent))
+    ran = call_script("predict", f"ckpt={series_run}", f"input={tmp_path / 'recent.csv'}", "format=json")
+    answers = of_lines(ran.out)
+    assert [answer["row"] for answer in answers] == [33, 34, 35], "the header is row 1, and 31 rows are below it"
+    saved = read(series_run)["preprocessing"]
+    mean, std = (torch.tensor(saved[key]) for key in ("mean", "std"))
+    last = torch.tensor([[float(cell) for cell in line.split(",")[1:]] for line in lines[-8:]])
+    with torch.no_grad():
+        expected = load_model(series_run)(((last - mean) / std)[None])[0] * std + mean  # (H, C)
+    told = torch.tensor([[answer["values"][name] for name in ("load", "heat")] for answer in answers])
+    torch.testing.assert_close(told, expected, rtol=1e-4, atol=1e-4)
+    assert "load, heat of the 3 steps after the last, from 8" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "line"),
+    [
+        ("load,heat\n1,2\n", (), "has 1 steps, and this model forecasts from 8"),
+        ("load,heet\n" + "1,2\n" * 9, (), "has no column 'heat'; did you mean 'heet'?"),
+        ("load,heat\n" + "1,2\n" * 9 + "1,\n", (), "row 11, column 'heat': the value is missing"),
+        ("load,heat\n" + "1,2\n" * 9, ("features=seen.npz",), "features= is for samples"),
+    ],
+)
+def test_a_series_that_cannot_be_forecast_is_one_line(series_run, tmp_path, call_script, text, more, line):
+    (tmp_path / "new.csv").write_text(text)
+    ran = call_script("predict", f"ckpt={series_run}", f"input={tmp_path / 'new.csv'}", *more)
+    assert ran.status == 2
+    assert line in ran.err.splitlines()[-1]
+
+
+def test_a_model_for_another_script_is_told_that_one(dates, call_script):
+    ran = call_script("predict", f"ckpt={dates}", "text=1 May 1979")
+    assert ran.status == 2
+    assert "answers with neither labels nor values. It turns a text into another" in ran.err
+    assert "python scripts/translate.py" in ran.err
