@@ -177,6 +177,32 @@ def test_a_half_loaded_model_is_refused(tmp_path):
         load_pretrained(MLP(in_features=4, out_features=3), saved(tmp_path, lenet()))
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"_target_": "zoo.models.mlp.MLP", "hidden_features": [9]}, "with model.hidden_features=[5]; say the same."),
+        ({"_target_": "zoo.models.mlp.MLP"}, "other sizes: hidden.0.linear.weight (5, 4) -> (9, 6), hidden.0.linear"),
+        ({"_target_": "zoo.models.lenet5.LeNet5"}, "It has the weights of MLP; choose that with model=."),
+        (None, "other sizes: hidden.0.linear.weight (5, 4) -> (9, 6)"),
+    ],
+)
+def test_what_does_not_fit_says_what_would(tmp_path, settings, line):
+    config = {"model": {"_target_": "zoo.models.mlp.MLP", "in_features": 4, "hidden_features": [5]}}
+    path = saved(tmp_path, MLP(in_features=4, out_features=3, hidden_features=[5]), config=config)
+    with pytest.raises(UserError) as refused:
+        load_pretrained(MLP(in_features=6, out_features=2, hidden_features=[9]), path, settings=settings)
+    assert line in str(refused.value)
+
+
+def test_weights_that_fit_tell_of_another_activation_but_not_of_dropout(tmp_path):
+    config = {"_target_": "zoo.models.mlp.MLP", "in_features": 4, "activation": "ReLU", "dropout": 0.5}
+    path = saved(tmp_path, MLP(in_features=4, out_features=3), config={"model": config})
+    model, now = MLP(in_features=4, out_features=3, activation="Tanh"), config | {"activation": "Tanh", "dropout": 0.0}
+    report = load_pretrained(model, path, settings=now)
+    assert report.lines()[-1] == "  trained with model.activation=ReLU, unlike this model"
+    assert len(load_pretrained(model, path, settings=config).lines()) == 1
+
+
 def test_a_safetensors_file_with_its_configuration_is_a_model(tmp_path):
     config = {"model": {"_target_": "zoo.models.mlp.MLP", "in_features": 4, "out_features": 3, "hidden_features": [5]}}
     source = MLP(in_features=4, out_features=3, hidden_features=[5])

@@ -241,7 +241,7 @@ def load(config: dict[str, Any], model: nn.Module, names: Sequence[str] = ()) ->
     """Weights of an earlier run, the seventh initialization: it comes last, and stays."""
     if config.get("pretrained"):
         of_classes = config["task"].get("num_outputs") in (len(names), 1)  # 1: of two classes
-        return load_pretrained(model, config["pretrained"], names if of_classes else ()).lines()
+        return load_pretrained(model, config["pretrained"], names if of_classes else (), config["model"]).lines()
     start = config.get("begins_with")
     lacks = f"It begins with weights of experiment={start}, and has none: train that, then pretrained=<its run folder>."
     return [lacks] if start else []

@@ -1,8 +1,9 @@
 """Weights of one network put into another: what fits is taken, what nearly fits is adapted, and everything is told."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +11,36 @@ from torch import Tensor, nn
 from zoo.checkpoint import find, model_weights, read
 from zoo.errors import UserError
 from zoo.layers.depth import head
+from zoo.settings import FACTS, written
+
+# Arguments of networks that come from data and task.
+FROM_DATA = (
+    *FACTS,
+    *(
+        "in_features",
+        "in_channels",
+        "image_size",
+        "length",
+        "max_len",
+        "out_features",
+        "num_outputs",
+        "head",
+        "_target_",
+    ),
+)
+SHOWN = 3  # tensors of another size in a message
 
 
 @dataclass
 class LoadReport:
-    """What became of each tensor when weights were put into a model."""
+    """What became of each tensor when weights were put into a model.
+
+    Args:
+        unlike: settings of the model that the weights were trained in, where this model has others.
+    """
 
     source: str
+    unlike: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
     adapted: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
@@ -26,7 +50,8 @@ class LoadReport:
         found = {"loaded": self.loaded, "adapted": self.adapted, "newly initialized": self.new, "skipped": self.skipped}
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in found.items())
         details = [f"  {kind}: {', '.join(names)}" for kind, names in found.items() if names and kind != "loaded"]
-        return [f"Pretrained {self.source}: {counts} tensors", *details]
+        unlike = [f"  trained with {' '.join(self.unlike)}, unlike this model"] if self.unlike else []
+        return [f"Pretrained {self.source}: {counts} tensors", *details, *unlike]
 
 
 def renamed(weights: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
@@ -58,7 +83,33 @@ def rows_of(classes: Sequence[str], earlier: Sequence[str]) -> list[int] | None:
     return [earlier.index(name) for name in classes] if set(classes) <= set(earlier) else None
 
 
-def load_pretrained(model: nn.Module, source: str | Path, classes: Sequence[str] = ()) -> LoadReport:
+def unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What to type for the settings of another model of the same class; what comes from data, and dropout, aside.
+
+    >>> unlike({"num_classes": 10, "activation": "ReLU"}, {"num_classes": 3, "activation": "Tanh"})
+    ['model.activation=ReLU']
+    """
+    if then.get("_target_") != now.get("_target_"):
+        return []
+    keys = [key for key in then if key in now and key not in FROM_DATA and "dropout" not in key]
+    return [f"model.{key}={written(then[key])}" for key in keys if then[key] != now[key]]
+
+
+def cure(report: LoadReport, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What to do about weights that do not fit."""
+    sizes = [line for line in report.new if "->" in line]
+    if now and then.get("_target_", now.get("_target_")) != now.get("_target_"):
+        return f"It has the weights of {str(then['_target_']).rpartition('.')[2]}; choose that with model=."
+    if report.unlike:
+        return f"It was trained with {' '.join(report.unlike)}; say the same."
+    if sizes:
+        return f"Its data had other sizes: {', '.join(sizes[:SHOWN])}."
+    return "Choose the model that the checkpoint was trained with."
+
+
+def load_pretrained(
+    model: nn.Module, source: str | Path, classes: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+) -> LoadReport:
     """Puts the weights of `source` into `model` as far as they fit, and says what became of each tensor.
 
     A class may know other names of its layers, `also_known_as = {"linear.": "fc."}`, or a `published` layout.
@@ -66,6 +117,7 @@ def load_pretrained(model: nn.Module, source: str | Path, classes: Sequence[str]
     Args:
         classes: names of what the model's outputs stand for, if they stand for classes. Where the source's stand for
             others, the output layer begins anew; where they are some of the source's, it is taken row by row.
+        settings: what the model was built with, to be compared with the source's.
 
     Raises:
         UserError: fewer than half of the model's tensors are in the file under the same name.
@@ -74,7 +126,10 @@ def load_pretrained(model: nn.Module, source: str | Path, classes: Sequence[str]
     checkpoint = read(path)
     weights = getattr(model, "published", dict)(model_weights(checkpoint))  # as the model has them
     weights = renamed(weights, getattr(model, "also_known_as", {}))
-    report, state = LoadReport(str(path)), model.state_dict()
+    config, now = checkpoint.get("config"), settings or {}
+    then = config.get("model") if isinstance(config, dict) else None
+    then = then if isinstance(then, dict) else {}
+    report, state = LoadReport(str(path), unlike(then, now)), model.state_dict()
     earlier = list(checkpoint.get("classes") or []) if classes else []
     of_classes = output_tensors(model) if earlier and earlier != list(classes) else set()
     rows = rows_of(classes, earlier)
@@ -107,7 +162,7 @@ def load_pretrained(model: nn.Module, source: str | Path, classes: Sequence[str]
     if found + others < len(report.new) - others:
         raise UserError(
             f"{path} does not fit this model: only {len(report.loaded)} of its {found + len(report.new)} tensors are "
-            "there under the same name and size. Choose the model that the checkpoint was trained with."
+            f"there under the same name and size. {cure(report, then, now)}"
         )
     model.load_state_dict(state)
     return report

@@ -408,6 +408,9 @@ def answer_kind(checkpoint: Mapping[str, Any], model: nn.Module, path: Path) -> 
     """
     task = checkpoint["config"].get("task") or {}
     name, kind = str(task.get("_target_", "")).rpartition(".")[2], str(task.get("kind"))
+    preprocessing = checkpoint.get("preprocessing")
+    if not isinstance(preprocessing, dict) or not preprocessing.get("kind"):
+        raise UserError(f"{path} cannot be used on new inputs: it does not say how they are prepared.")
     opened = purpose(checkpoint)[1] in READERS
     if opened and name in ("Regression", "Forecasting"):
         return "regression", "value", 0.0
