@@ -134,7 +134,8 @@ def write_features(predictor: "Predictor", given: dict[str, str], settings: dict
         kind, classes, notes = known.kind, known.classes, inputs.unreadable
         chunks = features.of_inputs(predictor, inputs, known, path)
     else:
-        chunks = features.of_data(predictor, given["ckpt"], settings, allow)
+        data = features.data_of(given["ckpt"], settings, allow)
+        chunks, classes = features.of_data(predictor, data), data.prepare().class_names or classes
     bar = tqdm(chunks, disable=not sys.stderr.isatty(), unit=" chunks")
     number, width = features.write(out, bar, kind, classes)
     for line in notes:

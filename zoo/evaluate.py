@@ -18,6 +18,7 @@ from zoo.checkpoint import build_model, check_targets, data_dir, find, read
 from zoo.data.base import PARTS, DataModule, Loader
 from zoo.errors import UserError, suggest
 from zoo.instantiate import make, named, parameters
+from zoo.layers.lora import merged
 from zoo.settings import FACTS
 from zoo.trainer import quiet_libraries
 
@@ -139,8 +140,14 @@ def prepare_torch(config: Mapping[str, Any]) -> None:
     seed_everything(int(config.get("seed") or 0), workers=True, verbose=False)
 
 
-def build_data(checkpoint: Mapping[str, Any], settings: Mapping[str, Any], part: str = "test") -> DataModule:
-    """The data of the checkpoint's configuration with `settings` changed, read and prepared as its run did."""
+def build_data(
+    checkpoint: Mapping[str, Any], settings: Mapping[str, Any], part: str = "test", *, own_labels: bool = True
+) -> DataModule:
+    """The data of the checkpoint's configuration with `settings` changed, read and prepared as its run did.
+
+    Args:
+        own_labels: what the data asks must be what the model answers; False where its answers are not looked at.
+    """
     config = checkpoint["config"]["data"]
     settings = dict(settings)
     if "data" in settings:
@@ -166,9 +173,15 @@ def build_data(checkpoint: Mapping[str, Any], settings: Mapping[str, Any], part:
         raise UserError(f"The configuration's data is a {type(data).__name__}, not a data set.")
     data.prepare_as(checkpoint["preprocessing"], checkpoint.get("classes") or ())
     found = data.prepare().facts
-    for key in FACTS:
+    for key in (key for key in FACTS if own_labels or key not in ("num_classes", "num_targets")):
         if key in config and key in found and config[key] != found[key]:
             raise UserError(f"The data has {key}={found[key]}, and the model was trained on {key}={config[key]}.")
+    known, asked = list(checkpoint.get("classes") or []), list(data.prepare().class_names)
+    if own_labels and known and asked != known:
+        raise UserError(
+            f"The data has {', '.join(asked)}, and the model answers with {', '.join(known)}; fine-tune it on this "
+            "data first (train.py pretrained=)."
+        )
     return data
 
 
@@ -177,7 +190,7 @@ def rebuild_task(checkpoint: Mapping[str, Any], model: nn.Module, data: DataModu
     task = build_task(checkpoint["config"] | {"optimizer": {}, "scheduler": None}, model, data)
     if any(name.startswith("model.") for name in checkpoint["state_dict"]):
         try:
-            task.load_state_dict(checkpoint["state_dict"])  # a task may have weights beside those of the model
+            task.load_state_dict(merged(checkpoint["state_dict"]))  # a task may have weights beside those of the model
         except RuntimeError as error:
             raise UserError(f"The weights do not fit the task: {str(error).splitlines()[-1].strip()}") from error
     return task

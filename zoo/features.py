@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from zoo.checkpoint import check_targets, find, read
-from zoo.data.base import PARTS
+from zoo.data.base import PARTS, DataModule
 from zoo.data.sheet import Sheet, class_name, is_missing
 from zoo.errors import UserError, suggest
 from zoo.evaluate import build_data, prepare_torch
@@ -143,8 +143,8 @@ def known_column(sheet: Sheet, column: str, path: str) -> Known:
     return Known("multiclass", classes, {place: classes.index(name) for place, name in zip(places, names, strict=True)})
 
 
-def of_data(predictor: Predictor, source: str, settings: Mapping[str, Any], allow: Sequence[str]) -> Iterator[Chunk]:
-    """Of every part of the data that a checkpoint was trained on, `settings` of which may be changed.
+def data_of(source: str, settings: Mapping[str, Any], allow: Sequence[str]) -> DataModule:
+    """The data that a checkpoint was trained on, `settings` of which may be changed; its labels may be others.
 
     Raises:
         UserError: see `zoo.evaluate.evaluate`.
@@ -152,7 +152,11 @@ def of_data(predictor: Predictor, source: str, settings: Mapping[str, Any], allo
     checkpoint = read(find(source))
     check_targets(checkpoint["config"].get("data"), allow, "data")
     prepare_torch(checkpoint["config"])
-    data = build_data(checkpoint, settings)
+    return build_data(checkpoint, settings, own_labels=False)
+
+
+def of_data(predictor: Predictor, data: DataModule) -> Iterator[Chunk]:
+    """Of every part of a data set."""
     facts = data.prepare().facts
     mean, spread = (np.array(facts.get(f"target_{key}", default)) for key, default in (("mean", 0.0), ("std", 1.0)))
     for part in (name for name in PARTS if name in data.prepare().parts):

@@ -12,6 +12,7 @@ from zoo.build import build
 from zoo.callbacks.finetuning import FineTuning
 from zoo.checkpoint import load_model, model_weights, read
 from zoo.errors import UserError
+from zoo.evaluate import evaluate
 from zoo.layers.depth import blocks, head
 from zoo.layers.lora import LowRank, add_lora, merged
 from zoo.optim import build_optimizer
@@ -143,6 +144,10 @@ def test_an_adapter_begins_as_nothing_and_becomes_part_of_the_weight(tmp_path):
     torch.testing.assert_close(plain(x), made.task.model.eval()(x))
     stored = model_weights(read(tmp_path / "target"))
     assert stored.keys() == source.state_dict().keys(), "clean names"
+    part = made.data.part("test")
+    batch = part[torch.arange(len(part))]
+    right = (plain.eval()(*batch.inputs).argmax(1) == batch.label).float().mean().item()
+    assert evaluate(str(tmp_path / "target")).metrics["test/accuracy"] == pytest.approx(right, abs=1e-6)
 
 
 def test_the_merged_weight_is_the_formula():

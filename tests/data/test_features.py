@@ -47,6 +47,15 @@ def test_the_output_layer_turns_features_into_the_networks_answers(digits_run, m
     assert stored.classes == [str(k) for k in range(10)]
 
 
+def test_features_of_other_classes_have_the_names_of_those(digits_run, tmp_path, call_script):
+    file = tmp_path / "high.npz"
+    ran = call_script("predict", f"ckpt={digits_run}", f"features={file}", "data.classes=[5,6,7]")
+    assert (ran.status, ran.out) == (0, ""), ran.err
+    stored = read_features(file)
+    assert stored.classes == ["5", "6", "7"]
+    assert set(stored.label.tolist()) == {0, 1, 2}
+
+
 def test_a_linear_network_on_features_learns_what_finetune_head_learns(digits_run, made, tmp_path):
     """The same start, the same order of samples, the same steps: the same output layer."""
     same = (*QUICK, f"pretrained={digits_run}", "optimizer=sgd", "optimizer.lr=0.05")

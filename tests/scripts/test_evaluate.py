@@ -148,6 +148,14 @@ def test_changed_data_is_a_note_and_a_new_class_an_error(csv_classification_run,
     assert "no class 'fig'" in ran.err
 
 
+def test_as_many_other_classes_are_refused(tmp_path, call_script):
+    run(configure("model=mlp", "data.classes=[0,1,2]", "debug=fast", run_dir=tmp_path / "run"))
+    ran = call_script("evaluate", f"ckpt={tmp_path / 'run'}", "data.classes=[3,4,5]")
+    said = "Error: The data has 3, 4, 5, and the model answers with 0, 1, 2; fine-tune it on this data first"
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.splitlines()[-1].startswith(said)
+
+
 def test_another_split_is_said(digits_run):
     assert "data.seed cuts other parts" in evaluate(digits_run, settings={"seed": 1}).notes[0]
 
