@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from zoo.commandline import BAD_INPUT, INTERRUPTED, LOST_RANK, SAVED, guarded, prepare, register_resolvers
+from zoo.inherited import with_model
 from zoo.launch import together
 from zoo.peers import first_to_say
 from zoo.resume import placed
@@ -31,7 +32,7 @@ statuses: list[int] = []
 
 
 def command() -> int:
-    sys.argv[1:] = together(prepare(placed(sys.argv[1:])))
+    sys.argv[1:] = together(with_model(prepare(placed(sys.argv[1:]))))
     if is_sweep(sys.argv[1:]):
         return sweep(sys.argv[1:], cell)
     return main() or 0

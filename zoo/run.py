@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from zoo.commandline import CONFIGS, FINISHED, LOST_RANK, prepare, register_resolvers
 from zoo.errors import UserError
+from zoo.inherited import with_model
 from zoo.launch import launch, processes
 from zoo.peers import met, place, restarts, started_by_others
 from zoo.provenance import targets
@@ -48,9 +49,9 @@ def configure(*overrides: str, run_dir: str | Path | None = None) -> DictConfig:
     from hydra.core.global_hydra import GlobalHydra
 
     register_resolvers()
+    arguments = with_model(prepare(placed([*overrides, *([f"run_dir={run_dir}"] if run_dir else [])])))
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        arguments = prepare(placed([*overrides, *([f"run_dir={run_dir}"] if run_dir else [])]))
         cfg = compose("train", overrides=arguments, return_hydra_config=True)
     choices = {group: name for group, name in cfg.hydra.runtime.choices.items() if "hydra/" not in group}
     OmegaConf.set_struct(cfg, False)
