@@ -49,24 +49,28 @@ def workplace(tmp_path_factory):
                                          generator.normal(0, 5, 200), strict=True)]  # fmt: skip
     for name in ("my houses (2).csv", "houses.csv", "my.csv"):
         (folder / name).write_text("\n".join(["size,town,price", *rows]) + "\n")
+    (folder / "new_houses.csv").write_text("town,size\nUlm,90.5\nBonn,40\n")
     weather = [f"{wind:.1f},{int(wind > 5)},{int(wind > 8)}" for wind in generator.uniform(0, 12, 200)]
     (folder / "weather.csv").write_text("\n".join(["speed,wind,rain", *weather]) + "\n")
     waves = np.sin(np.arange(600) / 9)[:, None] + generator.normal(0, 0.1, (600, 2))
-    (folder / "series.csv").write_text("\n".join(["north,south", *(f"{a:.3f},{b:.3f}" for a, b in waves)]) + "\n")
+    for name, steps in (("series.csv", waves), ("recent.csv", waves[-300:])):
+        (folder / name).write_text("\n".join(["north,south", *(f"{a:.3f},{b:.3f}" for a, b in steps)]) + "\n")
     reviews = [f"it was {('good', 'bad')[i % 2]} and I was {('glad', 'sad')[i % 2]} {i},{i % 2}" for i in range(200)]
     (folder / "reviews.csv").write_text("\n".join(["review,stars", *reviews]) + "\n")
     colours, things = {"rot": "red", "blau": "blue", "alt": "old"}, {"Haus": "house", "Auto": "car", "Buch": "book"}
     pairs = [f"das {c}e {t}\tthe {colours[c]} {things[t]}" for c in colours for t in things]
     (folder / "pairs.tsv").write_text("\n".join(pairs * 12) + "\n")
     (folder / "talk.tsv").write_text("\n".join(pairs * 12) + "\n")
+    (folder / "other_pairs.tsv").write_text("\n".join(f"ein {pair}" for pair in pairs * 12) + "\n")
     for column, name in enumerate(("a.txt", "b.txt")):
         (folder / name).write_text("\n".join(pair.split("\t")[column] for pair in pairs * 12) + "\n")
     (folder / "my.txt").write_text("The rain in Spain stays mainly in the plain. " * 400)
     rows = generator.normal(size=(60, 5)).astype(np.float32)
     kinds = {"label": (rows[:, 0] > 0).astype(np.int64), "kind": "multiclass", "classes": ["cats", "dogs"]}
     np.savez(folder / "features.npz", features=rows, **kinds)
-    for i in range(40):
-        place = folder / "photos" / ("cats" if i % 2 else "dogs")
+    for i in range(80):
+        root, kinds = ("photos", ("dogs", "cats")) if i < 40 else ("other_photos", ("hens", "pigs"))
+        place = folder / root / kinds[i % 2]
         place.mkdir(parents=True, exist_ok=True)
         pixels = generator.integers(0, 120, (40, 50, 3), dtype=np.uint8)
         pixels[:, : 25 if i % 2 else 50] += 100
