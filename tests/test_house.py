@@ -110,9 +110,10 @@ MAY_IMPORT = {
         {"torch", "lightning"},
     ),
     "judge": ({"checkpoint", "data", "evaluate", "generative_metrics"}, {"torch"}),
-    "predict": ({"checkpoint", "data", "batches", "losses", "purpose"}, {"torch", "PIL"}),
-    "mistakes": ({"checkpoint", "data", "evaluate", "predict"}, {"torch"}),
-    "features": ({"checkpoint", "data", "evaluate", "layers", "predict"}, {"torch"}),
+    "inputs": ({"data"}, {"torch"}),
+    "predict": ({"checkpoint", "inputs", "losses", "purpose"}, {"torch"}),
+    "mistakes": ({"checkpoint", "data", "evaluate", "inputs", "predict"}, {"torch"}),
+    "features": ({"checkpoint", "data", "evaluate", "inputs", "layers", "predict"}, {"torch"}),
     "reasons": ({"predict", "explain", "pictures", "data"}, {"torch"}),
     "lr_finder": (
         {"build", "callbacks", "instantiate", "optim", "session"},

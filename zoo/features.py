@@ -27,8 +27,9 @@ from zoo.data.base import PARTS, DataModule
 from zoo.data.sheet import Sheet, class_name, is_missing
 from zoo.errors import UserError, suggest
 from zoo.evaluate import build_data, prepare_torch
+from zoo.inputs import CHUNK, Inputs, Place, Prepared
 from zoo.layers.depth import entering, head
-from zoo.predict import CHUNK, Inputs, Place, Predictor, Prepared
+from zoo.predict import Predictor
 
 
 class Chunk(NamedTuple):

@@ -18,7 +18,8 @@ from zoo.checkpoint import check_targets, find, read
 from zoo.data.base import PARTS
 from zoo.errors import UserError
 from zoo.evaluate import build_data
-from zoo.predict import CHUNK, Predictor, load
+from zoo.inputs import CHUNK
+from zoo.predict import Predictor, load
 
 MOST_COLUMNS = 20  # of a table on a terminal; of more classes the most frequent confusions are listed
 SHOWN = 20  # of these

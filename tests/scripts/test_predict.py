@@ -19,7 +19,8 @@ from zoo.data.images import ImagePreprocessing
 from zoo.data.table_preprocessing import TablePreprocessing
 from zoo.errors import UserError
 from zoo.explain import grad_cam
-from zoo.predict import CHUNK, Answer, load
+from zoo.inputs import CHUNK
+from zoo.predict import Answer, load
 from zoo.reasons import Reasons
 from zoo.run import configure, run
 
