@@ -16,7 +16,7 @@ from zoo.settings import FACTS, choice
 
 def build_data(cfg: DictConfig) -> Any:
     """The data module, read, with its facts checked against the yaml or filled into the configuration."""
-    drop_wishes(cfg)
+    lacks = drop_wishes(cfg)
     settings = [str(key) for key in cfg.data.keys() if key not in FACTS]  # noqa: SIM118 - a missing value counts too
     missing = [f"data.{key}" for key in settings if OmegaConf.is_missing(cfg.data, key)]
     if missing:
@@ -27,7 +27,7 @@ def build_data(cfg: DictConfig) -> Any:
         data.fetch()
     adopted = adopt(cfg, data)
     found = data.prepare().facts
-    data.prepare().notes[:0] = adopted
+    data.prepare().notes[:0] = lacks + adopted
     with open_dict(cfg):
         for key in FACTS:
             declared = None if key not in cfg.data else _value(cfg.data, key)  # ??? counts as not in it
@@ -58,16 +58,34 @@ def adopt(cfg: DictConfig, data: Any) -> list[str]:
     return [f"Inputs are prepared as for {source}, with {what}; own_inputs=true leaves that"] if what else []
 
 
-def drop_wishes(cfg: DictConfig) -> None:
-    """Takes away what a model's yaml asks of data that has no such setting, such as pixels in [0, 1] of a table."""
-    path = CONFIGS / "model" / f"{choice(cfg, 'model')}.yaml"
-    model: Any = OmegaConf.load(path) if path.is_file() else {}
-    wishes = model.get("data") or {}
-    accepted = parameters(get_object(cfg.data._target_)) if wishes else set()
-    with open_dict(cfg):
-        for key in wishes:
-            if key in cfg.data and key not in accepted and key not in FACTS:
-                del cfg.data[key]
+def drop_wishes(cfg: DictConfig) -> list[str]:
+    """Takes away what the yaml of a model or a recipe asks of data that has no such setting, such as pixels in [0, 1].
+
+    What a recipe asks is told in a line, for its number was reached with it.
+    """
+    accepted, dropped = None, []
+    for group in ("model", "experiment"):
+        for key in data_settings(group, choice(cfg, group)):
+            if key not in cfg.data or key in FACTS or key.startswith("_"):
+                continue
+            accepted = parameters(get_object(cfg.data._target_)) if accepted is None else accepted
+            if key not in accepted:
+                with open_dict(cfg):
+                    value = cfg.data.pop(key)
+                dropped += [f"data.{key}={value}"] if group == "experiment" else []
+    lacks = f"data={choice(cfg, 'data')} has no such setting, and the recipe's is left out: {', '.join(dropped)}"
+    return [lacks] if dropped else []
+
+
+def data_settings(group: str, name: str) -> list[str]:
+    """The keys of `data` in a yaml file, and in those of its group that it is based on."""
+    path = CONFIGS / group / f"{name}.yaml"
+    if not path.is_file():
+        return []
+    node: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    based_on = [entry.removeprefix(f"/{group}/") for entry in node.get("defaults") or [] if isinstance(entry, str)]
+    found = [key for other in based_on if other != "_self_" for key in data_settings(group, other)]
+    return [*found, *(node.get("data") or {})]
 
 
 def build_augment(cfg: DictConfig, data: Any) -> Any:
