@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,20 @@ def test_a_download_that_fails_is_one_line(error, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=rf"alexnet.* cannot be fetched \({error}\). Put it into .*imagenet by hand"):
         registry.file_of("AlexNet_Weights.IMAGENET1K_V1", tmp_path)
     assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_several_processes_that_ask_at_once_all_have_a_whole_file(tmp_path):
+    content = b"weights" * 200_000
+    (tmp_path / "source.pth").write_bytes(content)
+    command = (
+        "from pathlib import Path; from zoo.pretrained.registry import fetch; "
+        f"fetch({(tmp_path / 'source.pth').as_uri()!r}, Path({str(tmp_path / 'there' / 'w.pth')!r}), "
+        f"{hashlib.sha256(content).hexdigest()[:8]!r})"
+    )
+    asking = [subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait() for process in asking] == [0, 0, 0]
+    assert (tmp_path / "there" / "w.pth").read_bytes() == content
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["w.pth"], "nothing half-fetched is left"
 
 
 def test_a_checkpoint_that_comes_with_the_zoo_is_found_by_its_name_and_is_whole(tmp_path, monkeypatch):
