@@ -30,7 +30,7 @@ KEYS = {
     "ckpt": "run folder (its best) or .ckpt",
     "input": "an image, a folder of images (with all below it), a .csv file, or a .txt file with one text a line; of a "
     "forecaster a .csv file, of which the steps after the last are told",
-    "text": "a text, instead of input=",
+    "text": "a text, instead of input=, which takes one of several words, too",
     "format": "text, or json: one line of JSON for each input (text)",
     "top": "how many classes to show (3); of several labels all are shown, each with its own probability",
     "out": "a file for the answers, instead of the terminal",

@@ -89,6 +89,19 @@ def test_a_run_on_as_many_other_classes_begins_its_output_layer_anew(tmp_path):
     assert "output.weight (it was for other classes)" in " ".join(notes)
 
 
+def test_outputs_that_are_no_classes_are_kept_whatever_the_data_shows(tmp_path):
+    few = ["model=autoencoder", "model.hidden_features=[8]", "debug=fast", "callbacks.progress=null"]
+    run(configure(*few, "data.classes=[0,1,2]", run_dir=tmp_path / "source"))
+    source = f"pretrained={tmp_path / 'source'}"
+    notes = build(configure(*few, "data.classes=[3,4,5]", source, run_dir=tmp_path / "target")).notes
+    assert "0 newly initialized" in " ".join(notes)
+
+
+def test_a_checkpoint_with_a_name_is_called_by_it(tmp_path):
+    model = build(configure("pretrained=mlp-fashion", "data=digits", run_dir=tmp_path / "run"))
+    assert any(note.startswith("Pretrained mlp-fashion: ") for note in model.notes)
+
+
 def test_colour_images_answer_a_grey_one_as_the_grey_net_did(tmp_path):
     source, target = lenet(), lenet(channels=3)
     report = load_pretrained(target, saved(tmp_path, source))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 from zoo.commandline import CONFIGS
@@ -36,7 +37,11 @@ HEADERS = sorted(
     }
 )
 DOWNLOADED = "mnist|fashion_mnist|cifar10|tiny_shakespeare|mr|trec|sst2|jsb|nottingham|etth1|multi30k"
-NEEDS_DOWNLOAD = re.compile(rf"(data=({DOWNLOADED})\b|experiment=)")
+CUT_SHORT = (
+    *("trainer.limit_train_batches=2", "trainer.max_epochs=1", "trainer.limit_val_batches=1"),
+    "trainer.limit_test_batches=1",
+)
+NEEDS_DOWNLOAD = re.compile(rf"(data=({DOWNLOADED})\b|experiment=|sweep=few_labels)")
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +171,14 @@ def test_every_wish_of_the_table_can_be_composed(tmp_path):
         configure(*shlex.split(wish), run_dir=tmp_path)
 
 
+def begin_recipes(recipes):
+    """The runs that recipes begin with, where they say they lie, seen from where we stand."""
+    for name in recipes:
+        start, run_dir = recipe(name).get("begins_with"), str(recipe(name).get("pretrained"))
+        if start and run_dir.startswith("outputs/") and not Path(run_dir).exists():
+            assert run(configure(f"experiment={start}", *CUT_SHORT, run_dir=run_dir)) == 0
+
+
 @pytest.mark.parametrize("header", HEADERS)
 def test_a_command_of_a_yaml_header_runs(header, workplace, monkeypatch):
     """In process and cut short; what it says is what is run."""
@@ -181,6 +194,8 @@ def test_a_command_of_a_yaml_header_runs(header, workplace, monkeypatch):
             configure(*words, run_dir=workplace / "composed")  # runs in tests/test_gpu.py and tests/test_launch.py
             return
     if "-m" in words or any(word.startswith("sweep=") for word in words):
+        for name in [word.partition("=")[2] for word in words if word.startswith("sweep=")]:
+            begin_recipes(OmegaConf.load(CONFIGS / "sweep" / f"{name}.yaml").get("space", {}).get("experiment", []))
         place = workplace / "sweeps" / str(HEADERS.index(header))
         words = [*typed(header, workplace), "debug=fast", f"run_dir={place}"]
         words += ["sweep.num_trials=2"] if "sweep=optuna" in words else []
@@ -195,12 +210,10 @@ def test_a_command_of_a_yaml_header_runs(header, workplace, monkeypatch):
         if not source.exists():
             run(configure("debug=fast", "logger=none", run_dir=source))
         words = [word.replace("outputs/...", str(source)) for word in words]
-    short = ["trainer.limit_train_batches=2", "trainer.max_epochs=1", "trainer.limit_val_batches=1"]
-    short += ["trainer.limit_test_batches=1"]
     for run_dir in [word.partition("=")[2] for word in words if word.startswith("pretrained=outputs/")]:
         if not (workplace / run_dir).exists():  # what another line of the same header leaves there
             model = [word for word in words if word.startswith("model=")]
             recipes = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
             model += [f"experiment={recipe(name)['begins_with']}" for name in recipes]
-            assert run(configure(*model, *short, run_dir=workplace / run_dir)) == 0
-    assert run(configure(*words, *short, run_dir=workplace / "runs" / str(HEADERS.index(header)))) == 0
+            assert run(configure(*model, *CUT_SHORT, run_dir=workplace / run_dir)) == 0
+    assert run(configure(*words, *CUT_SHORT, run_dir=workplace / "runs" / str(HEADERS.index(header)))) == 0

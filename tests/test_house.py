@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "shapes": ({"layers", "receptive_field"}, {"torch"}),
     "commandline": ({"signals"}, {"hydra", "omegaconf", "yaml"}),
     "provenance": (set(), {"hydra", "omegaconf"}),
-    "inherited": ({"commandline", "pretrained"}, {"hydra", "omegaconf"}),
+    "inherited": ({"commandline", "pretrained"}, {"hydra", "omegaconf", "safetensors", "yaml"}),
     "space": ({"commandline"}, {"hydra"}),
     "study": ({"space"}, {"optuna"}),
     "cells": ({"peers"}, set()),

@@ -43,6 +43,13 @@ def test_what_is_typed_comes_before_what_the_checkpoint_says(source):
     for other in ("model=lenet5", "experiment=mlp_100_fashion_mnist", "model._target_=mypkg.Net", "pretrained=null"):
         assert with_model([*typed, other]) == [*typed, other]
     assert with_model(["data=digits"]) == ["data=digits"]
+    assert with_model(["-m", "seed=0,1", f"pretrained={source}"])[:4] == [
+        "-m",
+        "seed=0,1",
+        f"pretrained={source}",
+        "model=mlp",
+    ]
+    assert with_model(["-m", f"pretrained={source},null"]) == ["-m", f"pretrained={source},null"]
 
 
 def test_a_name_that_comes_with_the_zoo_and_one_of_torchvisions_will_do(tmp_path):

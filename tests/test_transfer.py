@@ -4,6 +4,7 @@ Bounds lie between what was measured, for the recipes' own lengths in `results/`
 """
 
 import json
+import os
 
 import pytest
 
@@ -51,3 +52,27 @@ def test_who_adds_three_digits_learns_four_from_few_examples(tmp_path):
     """Exact match 0.9 against 0.1 to 0.2."""
     finetuned, scratch = (reached(name, tmp_path) for pair in list(PAIRS.items())[1:] for name in pair)
     assert finetuned["test/exact_match"] > 0.7 > 0.4 > scratch["test/exact_match"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("finetuned", "scratch"), PAIRS.items())
+def test_the_limit_of_a_recipe_is_what_random_weights_reach(finetuned, scratch, tmp_path):
+    """The mean over three seeds, which `published` names, but for rounding."""
+    limit = recipe(finetuned)["published"]
+    found = [reached(scratch, tmp_path / str(seed), f"seed={seed}")[limit["metric"]] for seed in range(3)]
+    assert sum(found) / 3 == pytest.approx(limit["value"], rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("ZOO_DATA"), reason="ZOO_DATA names no folder with the photos and the weights")
+def test_features_of_photos_in_the_networks_own_format_serve_another_network(tmp_path, call_script):
+    """MobileNetV2 sees ants and bees at 224 pixels, as ImageNet; a linear layer learns from what it makes of them."""
+    name, photos = "MobileNet_V2_Weights.IMAGENET1K_V1", f"{os.environ['ZOO_DATA']}/hymenoptera-256"
+    ran = call_script("predict", f"ckpt={name}", f"input={photos}", f"features={tmp_path / 'f.npz'}")
+    assert ran.status == 0, ran.err
+    learn = ["model=mlp", "model.hidden_features=[]", "data=features", f"data.path={tmp_path / 'f.npz'}"]
+    learn += ["optimizer.lr=0.003", "trainer.max_epochs=30"]
+    assert run(configure(*learn, *SHORT, run_dir=tmp_path / "run")) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    print(metrics)
+    assert metrics["test/accuracy"] > 0.9

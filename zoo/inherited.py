@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError, safe_open
+from yaml import YAMLError
 
-from zoo.commandline import in_quotes, options, unquoted
+from zoo.commandline import CONFIGS, in_quotes, options, unquoted
 from zoo.pretrained import registry, torchvision_weights
-
-MOST = 100 * 2**20  # bytes of the table of contents of a .safetensors file
 
 
 def with_model(arguments: Sequence[str]) -> list[str]:
@@ -61,9 +62,10 @@ def config_of(source: str) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration; empty where it cannot be read, of which who reads the checkpoint itself says more."""
     try:
         found: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception:  # who reads the checkpoint itself says what is wrong with it
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -71,11 +73,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def read_header(path: Path) -> dict[str, Any]:
     """`config` of the metadata of a .safetensors file."""
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= MOST else {}
-        found = json.loads(header["__metadata__"]["config"])
-    except (OSError, ValueError, LookupError, TypeError):
+        with safe_open(str(path), framework="numpy") as file:
+            found = json.loads((file.metadata() or {}).get("config", "{}"))
+    except (OSError, ValueError, SafetensorError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -93,8 +93,6 @@ def plain_settings(name: str) -> dict[str, Any]:
     """What the yaml of a model says, references as they are written."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-
-    from zoo.commandline import CONFIGS
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

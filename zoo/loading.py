@@ -107,6 +107,50 @@ def cure(report: LoadReport, then: Mapping[str, Any], now: Mapping[str, Any]) ->
     return "Choose the model that the checkpoint was trained with."
 
 
+@dataclass
+class OtherClasses:
+    """An output layer that is for other classes than the source's was.
+
+    Args:
+        names: of its parameters.
+        rows: where each class stands among the source's; None where one of them is new.
+        number: of the source's classes.
+    """
+
+    names: set[str]
+    rows: list[int] | None
+    number: int
+
+    def take(self, weight: Tensor, shape: torch.Size) -> Tensor | None:
+        """The rows of the classes, or None where they are not there."""
+        found = weight[self.rows] if self.rows and len(weight) == self.number else None
+        return found if found is not None and found.shape == shape else None
+
+
+def other_classes(model: nn.Module, classes: Sequence[str], earlier: Sequence[str]) -> OtherClasses:
+    """What the output layer is where both know their classes; without names where it is for the same, or for none."""
+    differ = bool(classes) and bool(earlier) and list(classes) != list(earlier)
+    return OtherClasses(output_tensors(model) if differ else set(), rows_of(classes, earlier), len(earlier))
+
+
+def fit(name: str, own: Tensor, other: Tensor, output: OtherClasses, report: LoadReport) -> Tensor | None:
+    """A tensor of the source as the model can take it, or None; the report says which."""
+    sizes = f"{name} {tuple(other.shape)} -> {tuple(own.shape)}"
+    if name in output.names:
+        rows = output.take(other, own.shape)
+        if rows is None:
+            report.new.append(f"{name} (it was for other classes)" if other.shape == own.shape else sizes)
+        else:
+            report.adapted.append(f"{name} (by the names of its classes)")
+        return rows
+    if other.shape == own.shape:
+        report.loaded.append(name)
+        return other
+    adapted = adapt_channels(other, own.shape)
+    (report.new if adapted is None else report.adapted).append(sizes)
+    return adapted
+
+
 def load_pretrained(
     model: nn.Module, source: str | Path, classes: Sequence[str] = (), settings: Mapping[str, Any] | None = None
 ) -> LoadReport:
@@ -129,37 +173,20 @@ def load_pretrained(
     config, now = checkpoint.get("config"), settings or {}
     then = config.get("model") if isinstance(config, dict) else None
     then = then if isinstance(then, dict) else {}
-    report, state = LoadReport(str(path), unlike(then, now)), model.state_dict()
-    earlier = list(checkpoint.get("classes") or []) if classes else []
-    of_classes = output_tensors(model) if earlier and earlier != list(classes) else set()
-    rows = rows_of(classes, earlier)
-    others = 0
+    named = not Path(source).expanduser().exists()  # its file lies where the zoo keeps it
+    report, state = LoadReport(str(source if named else path), unlike(then, now)), model.state_dict()
+    output = other_classes(model, classes, list(checkpoint.get("classes") or []))
     for name, own in state.items():
         other = weights.pop(name, None)
-        if other is None and name.endswith("num_batches_tracked"):
-            continue  # a mere counter, which weights of torch before 0.4.1 do not have
-        if other is None:
+        if other is not None:
+            taken = fit(name, own, other, output, report)
+            state[name] = own if taken is None else taken.to(own.dtype)
+        elif not name.endswith("num_batches_tracked"):  # a mere counter, which weights of old torch do not have
             report.new.append(name)
-        elif name in of_classes and rows and len(other) == len(earlier) and other[rows].shape == own.shape:
-            state[name] = other[rows].to(own.dtype)
-            report.adapted.append(f"{name} (by the names of its classes)")
-        elif name in of_classes and other.shape == own.shape:
-            others += 1
-            report.new.append(f"{name} (it was for other classes)")
-        elif other.shape == own.shape:
-            state[name] = other.to(own.dtype)
-            report.loaded.append(name)
-        else:
-            adapted = adapt_channels(other, own.shape)
-            sizes = f"{name} {tuple(other.shape)} -> {tuple(own.shape)}"
-            if adapted is None:
-                report.new.append(sizes)
-            else:
-                state[name] = adapted.to(own.dtype)
-                report.adapted.append(sizes)
     report.skipped = list(weights)
     found = len(report.loaded) + len(report.adapted)
-    if found + others < len(report.new) - others:
+    strange = [line for line in report.new if not line.endswith("(it was for other classes)")]
+    if found + len(report.new) - len(strange) < len(strange):
         raise UserError(
             f"{path} does not fit this model: only {len(report.loaded)} of its {found + len(report.new)} tensors are "
             f"there under the same name and size. {cure(report, then, now)}"

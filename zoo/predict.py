@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from zoo.checkpoint import build_model, find, read
 from zoo.errors import UserError
-from zoo.inputs import READERS, Inputs, Place, Prepared, inputs_of_texts
+from zoo.inputs import READERS, TABLE_ENDINGS, Inputs, Place, Prepared, inputs_of_texts
 from zoo.losses.supervised import LOSSES
 from zoo.purpose import misplaced, purpose
 
@@ -121,15 +121,19 @@ class Predictor:
 
         Args:
             path: for a model of images a picture or a folder, for one of tables or series a CSV file, for one of texts
-                a CSV file or a text file with one text a line.
+                a CSV file or a text file with one text a line, or a text of several words.
             reading: `separator` and `encoding` of the file and its column of texts (`text`), where they are not those
                 of training.
 
         Raises:
             UserError: there is nothing, or nothing of the kind that the model was trained on.
         """
-        path = Path(path).expanduser()
-        if not path.exists():
+        text, path = str(path), Path(path).expanduser()
+        there = exists(path)
+        of_words = len(text.split()) > 1 and not text.endswith(TABLE_ENDINGS)
+        if of_words and not there and self.preprocessing["kind"] == "text":
+            return self.typed(text)
+        if not there:
             raise UserError(f"There is nothing at {path}; input= takes a file or a folder that is there.")
         return READERS[self.preprocessing["kind"]](self, path, reading or {})
 
@@ -201,6 +205,14 @@ def load(source: str | Path, allow: Sequence[str] = ()) -> Predictor:
     names = [str(name) for name in checkpoint.get("classes") or []] or numbered(config, kind)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Predictor(model.to(device), kind, measure, names, preprocessing, config.get("data") or {}, device, border)
+
+
+def exists(path: Path) -> bool:
+    """Whether something lies there; a text may be longer than a path can be."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def numbered(config: dict[str, Any], kind: str) -> list[str]:

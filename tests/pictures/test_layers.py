@@ -60,7 +60,11 @@ def test_rates_are_on_one_scale_with_the_output_on_top_and_nothing_where_nothing
 
 @pytest.mark.parametrize("rate", [0.0, 0.01])
 def test_one_rate_for_all_and_none_at_all_can_be_drawn(rate, drawn):
-    drawn(rates({"all": {f"blocks.{i}": [rate] * 3 for i in range(200)}}))
+    figure = rates({"all": {f"blocks.{i}": [rate] * 3 for i in range(200)}})
+    drawn(figure)
+    found = figure.axes[0].images[0].get_array()
+    assert found.mask.all() == (rate == 0)
+    assert len(figure.axes[0].get_yticklabels()) < 31
 
 
 def test_kernels_of_one_channel_are_red_and_blue_about_white():

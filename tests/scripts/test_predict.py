@@ -530,6 +530,17 @@ def test_answers_to_texts_are_the_models_own_whatever_file_they_come_from(topics
         assert answer["probability"] == pytest.approx(max(row), abs=1e-6)
 
 
+def test_several_words_are_a_text_and_a_missing_file_is_none(topics_run, call_script):
+    text = "raise an exception and/or catch it " * 40  # longer than a path may be
+    ours, theirs = (call_script("predict", f"ckpt={topics_run}", f"{key}={text}") for key in ("input", "text"))
+    assert ours.status == 0
+    assert ours.out == theirs.out
+    for missing in ("nobody", "two words.csv", "two words.txt"):
+        ran = call_script("predict", f"ckpt={topics_run}", f"input={missing}")
+        assert (ran.status, ran.out) == (2, "")
+        assert f"There is nothing at {missing}" in ran.err
+
+
 def test_unknown_words_are_said(topics_run, tmp_path, call_script):
     ran = call_script("predict", f"ckpt={topics_run}", "text=The blorp statement, the xyzzy statement")
     assert "In the text 2 of 7 words are not in the vocabulary and are read as <unk>: 'blorp', 'xyzzy'" in ran.err

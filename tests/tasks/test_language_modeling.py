@@ -316,6 +316,17 @@ def test_a_run_that_was_stopped_inside_an_epoch_goes_on_with_its_state(typed, wh
     assert all(torch.equal(whole[name], found[name]) for name in whole) == kept
 
 
+def test_rows_begin_anew_in_a_run_and_in_one_that_was_stopped_alike(typed, whole, tmp_path):
+    typed = [*typed, "task.state_reset=0.5"]
+    assert run(configure(*typed, run_dir=tmp_path / "whole")) == 0
+    ours = weights(tmp_path / "whole")
+    assert not all(torch.equal(whole[name], ours[name]) for name in whole), "it makes a difference"
+    cut(typed, 25, tmp_path / "half")
+    assert run(configure(f"resume={tmp_path}/half")) == 0
+    found = weights(tmp_path / "half")
+    assert all(torch.equal(ours[name], found[name]) for name in ours)
+
+
 def test_a_checkpoint_is_judged_as_its_run_judged_it(typed, tmp_path):
     overrides = [*typed, "data.tokenizer=bpe", "data.max_vocab_size=270"]
     assert run(configure(*overrides, run_dir=tmp_path / "run")) == 0
