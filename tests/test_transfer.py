@@ -74,5 +74,4 @@ def test_features_of_photos_in_the_networks_own_format_serve_another_network(tmp
     learn += ["optimizer.lr=0.003", "trainer.max_epochs=30"]
     assert run(configure(*learn, *SHORT, run_dir=tmp_path / "run")) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
-    print(metrics)
     assert metrics["test/accuracy"] > 0.9
