@@ -33,5 +33,5 @@ tensorboard:     ## shows all runs
 benchmark:       ## what the training loop, the input path and the start cost
 	python scripts/benchmark.py
 
-reproduce:       ## runs every recipe with three seeds and compares it with its published number
-	python scripts/reproduce.py all seeds=3
+reproduce:       ## runs every recipe with all seeds of its result and compares it with its published number (a day)
+	python scripts/reproduce.py all jobs=2

@@ -67,6 +67,7 @@ MAY_IMPORT = {
     "shapes": ({"layers", "receptive_field"}, {"torch"}),
     "commandline": ({"signals"}, {"hydra", "omegaconf", "yaml"}),
     "provenance": (set(), {"hydra", "omegaconf"}),
+    "reproduction": ({"commandline", "provenance", "trace"}, {"torch", "lightning", "omegaconf"}),
     "inherited": ({"commandline", "pretrained"}, {"hydra", "omegaconf", "safetensors", "yaml"}),
     "space": ({"commandline"}, {"hydra"}),
     "study": ({"space"}, {"optuna"}),
