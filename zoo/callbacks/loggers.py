@@ -26,6 +26,7 @@ class TensorBoard(TensorBoardLogger):
         self._experiment: Any = None
         self.folder, self.flush_secs = save_dir, flush_secs
         self.start: int | None = None
+        self.tags: set[str] = set()  # of the curves so far
 
     @property
     def experiment(self) -> Any:
@@ -45,6 +46,7 @@ class TensorBoard(TensorBoardLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         # All values of a step in one event: a fifth of the cost of one call per value.
+        self.tags.update(metrics)
         values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
         self.experiment.file_writer.add_summary(Summary(value=values), step)
 

@@ -12,26 +12,10 @@ from torch.utils.tensorboard.summary import hparams
 from zoo.callbacks.augmented import augmented
 from zoo.callbacks.curves import iterations_done
 from zoo.callbacks.layer_table import layer_table
-from zoo.callbacks.showing import first_batch, pictured, show, writers
+from zoo.callbacks.layout import layout
+from zoo.callbacks.showing import boards, first_batch, pictured, show, writers
 from zoo.callbacks.tags import page
 from zoo.pictures.layers import layer_table as as_text
-
-CHARTS = {
-    "loss": {
-        "training and validation by epoch": ["Multiline", ["by_epoch/train/loss", "by_epoch/val/loss"]],
-        "gap": ["Multiline", ["by_epoch/gap/loss"]],
-    },
-    "optimization": {
-        "norms of gradient and update": ["Multiline", ["norms/gradient", "norms/gradient_.*", "norms/update"]],
-        "norm of the parameters": ["Multiline", ["norms/parameter"]],
-        "learning rate": ["Multiline", ["optim/lr"]],
-    },
-    "layers": {
-        "norm of the gradient by layer": ["Multiline", [r"gradients/\d.*"]],
-        "units that do nothing": ["Multiline", ["activations/.*"]],
-    },
-}
-
 
 # Sizes that follow from the data: no choice, so no column.
 FROM_DATA = ("in_features", "out_features", "in_channels", "image_size", "num_classes", "num_outputs", "num_targets")
@@ -81,12 +65,14 @@ class Panels(Callback):
             writer.add_text("samples/config", "    " + config.replace("\n", "\n    "), 0)
             writer.add_text("samples/about_these_charts", page(), 0)
             writer.add_text("samples/layers", layers, 0)
-            writer.add_custom_scalars(CHARTS)
         views = augmented(trainer.datamodule)
         if views is not None:
             show(trainer, "augmented", views)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == 0:
+            for board in boards(trainer):
+                board.experiment.add_custom_scalars(layout(board.tags))
         if pictured(trainer) or pl_module.shows_every_epoch:
             self._show(trainer, pl_module, "val")
 

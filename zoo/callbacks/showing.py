@@ -15,10 +15,14 @@ def pictured(trainer: Trainer) -> bool:
     return epoch & (epoch - 1) == 0 or epoch == trainer.max_epochs
 
 
+def boards(trainer: Trainer) -> list[TensorBoard]:
+    """TensorBoard's loggers, in the process that writes; elsewhere none."""
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoard) and trainer.is_global_zero]
+
+
 def writers(trainer: Trainer) -> list[Any]:
-    """TensorBoard's writers, in the process that writes; elsewhere none."""
-    boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
-    return [board.experiment for board in boards] if trainer.is_global_zero else []
+    """Their writers."""
+    return [board.experiment for board in boards(trainer)]
 
 
 def first_batch(trainer: Trainer, part: str, size: int = 256) -> Any:

@@ -1,0 +1,39 @@
+"""The charts of TensorBoard's custom scalars: what belongs together on one chart, and only what the run has."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+# (row of charts, title of one, what stands on it: tags as regular expressions)
+CHARTS = (
+    ("optimization", "norms of gradient and update", (r"norms/gradient(_\w+)?", "norms/update")),
+    ("optimization", "norm of the parameters", ("norms/parameter",)),
+    ("optimization", "learning rate", ("optim/lr",)),
+    ("optimization", "learning rate by block", (r"finetune/.+",)),
+    ("layers", "norm of the gradient by layer", (r"gradients/\d.*",)),
+    ("layers", "first layer's gradient over the last's", ("gradients/first_over_last",)),
+    ("layers", "units that do nothing", (r"activations/.+",)),
+    ("layers", "steps that a gradient reaches back", ("through_time/reach",)),
+    ("speed", "milliseconds a step", ("speed/step_ms",)),
+    ("speed", "samples a second", ("speed/samples_per_second",)),
+)
+
+
+def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+    """Rows of charts for a run that has written these tags: its metrics first, each in training and in validation."""
+    names = sorted(set(tags))
+    metrics = sorted({m[1] for m in (re.fullmatch(r"by_epoch/(?:train|val)/(.+)", name) for name in names) if m})
+    charts = [
+        ("loss" if metric == "loss" else "metrics", f"{metric}, training and validation by epoch", (both(metric),))
+        for metric in sorted(metrics, key=lambda metric: (metric != "loss", metric))
+    ]
+    charts[1:1] = [("loss", "validation loss less training loss", ("by_epoch/gap/loss",))]
+    rows: dict[str, dict[str, list[Any]]] = {}
+    for row, title, patterns in [*charts, *CHARTS]:
+        if any(re.fullmatch(pattern, name) for pattern in patterns for name in names):
+            rows.setdefault(row, {})[title] = ["Multiline", [f"{pattern}$" for pattern in patterns]]
+    return rows
+
+
+def both(metric: str) -> str:
+    return f"by_epoch/(train|val)/{re.escape(metric)}"
