@@ -1,7 +1,8 @@
-"""A newcomer adds a model with one file of Python and one of yaml, in a copy of the zoo, and nothing else is edited."""
+"""A newcomer adds a model, a data set or a task as a page of docs/ says, in a copy of the zoo, and edits nothing."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,62 +12,50 @@ import pytest
 
 pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parent.parent
-
-MODEL = '''"""Highway network: layers that learn how much of their input to carry on.
-
-Srivastava, Greff, Schmidhuber, "Highway Networks", 2015, equation 3: y = H(x) T(x) + x (1 - T(x))
-
-Departures from the paper
-1. One gated layer only.
-
-Axes: B batch, F input features, K classes
-Trained by: classification    Data: digits    Equal to: nothing yet (tests)
-"""
-
-import torch
-from torch import Tensor, nn
+FILE = re.compile(r"^`([\w/.]+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-class Highway(nn.Module):
-    """(B, ...) -> logits (B, K)."""
-
-    def __init__(self, *, in_features: int, num_classes: int) -> None:
-        super().__init__()
-        self.transform = nn.Linear(in_features, in_features)
-        self.gate = nn.Linear(in_features, in_features)
-        self.output = nn.Linear(in_features, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.flatten(1)  # (B, F)
-        gate = torch.sigmoid(self.gate(x))
-        return self.output(gate * torch.relu(self.transform(x)) + (1 - gate) * x)  # (B, K)
-'''
-YAML = """# Highway network (Srivastava et al. 2015).    python train.py model=highway
-_target_: zoo.models.highway.Highway
-in_features: ${data.num_features}
-num_classes: ${task.num_outputs}
-"""
-
-
-def test_two_files_add_a_model(tmp_path):
+@pytest.fixture(params=["model", "data_set", "task"])
+def page(request, tmp_path):
+    """(name, text of the page, a copy of the zoo)"""
     copy = tmp_path / "zoo_copy"
     leave_out = shutil.ignore_patterns("outputs", ".venv", ".git", "__pycache__", "notebooks", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=leave_out)
-    (copy / "zoo" / "models" / "highway.py").write_text(MODEL)
-    (copy / "configs" / "model" / "highway.yaml").write_text(YAML)
-    command = [sys.executable, "train.py", "model=highway", "debug=overfit", "logger=none", "run_dir=run"]
-    ended = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False, env=without_the_original())
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads((copy / "run" / "metrics.json").read_text())["train/loss"] < 0.05
-    rules = [sys.executable, "-m", "pytest", "-q", "tests/test_house.py", "-p", "no:cacheprovider"]
-    ended = subprocess.run(rules, cwd=copy, capture_output=True, text=True, check=False, env=without_the_original())
-    assert ended.returncode == 0, ended.stdout
-    assert "highway" in subprocess.run(
-        [sys.executable, "train.py", "--help"], cwd=copy, capture_output=True, text=True, check=True,
-        env=without_the_original(),
-    ).stdout  # fmt: skip
+    return request.param, (ROOT / "docs" / f"add_a_{request.param}.md").read_text(encoding="utf-8"), copy
 
 
-def without_the_original():
-    """An environment in which the copy is found before the installed zoo."""
-    return {**os.environ, "PYTHONPATH": "."}
+def test_the_steps_of_a_page_do_what_they_say(page):
+    name, text, copy = page
+    files = FILE.findall(text)
+    assert [path.rpartition(".")[2] for path, _ in files] == ["py", "yaml"]
+    for path, content in files:
+        assert not (copy / path).exists()
+        (copy / path).write_text(content, encoding="utf-8")
+    commands = [line for block in SHELL.findall(text) for line in block.splitlines() if line]
+    assert commands
+    for command in commands:
+        ended = in_the_copy(copy, *command.replace("python ", "", 1).split(), "trainer.num_threads=1")
+        assert ended.returncode == 0, ended.stderr
+    found = {path.parent.name: json.loads(path.read_text()) for path in sorted(copy.glob("outputs/**/metrics.json"))}
+    assert len(found) == len(commands)
+    newest = list(found.values())
+    expected = {
+        "model": any(metrics["train/loss"] < 0.05 for metrics in newest),
+        "data_set": any(metrics.get("test/accuracy", 0) > 0.9 for metrics in newest),
+        "task": any(metrics["test/accuracy"] > 0.5 for metrics in newest),
+    }
+    assert expected[name], found
+    stem = Path(files[1][0]).stem
+    tests = ("tests/test_house.py", "tests/test_configs.py", "-k", f"house or {stem}")
+    rules = in_the_copy(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    assert rules.returncode == 0, rules.stdout
+    assert stem in in_the_copy(copy, "train.py", "--help").stdout
+
+
+def in_the_copy(copy, *arguments):
+    """Runs python there, where the copy is found before the installed zoo."""
+    environment = {**os.environ, "PYTHONPATH": "."}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=copy, capture_output=True, text=True, check=False, env=environment
+    )

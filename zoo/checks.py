@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.compatibility import with_head
+from zoo.compatibility import task_of, with_head
 from zoo.errors import UserError
 from zoo.peers import place
 from zoo.settings import choice
@@ -74,13 +74,21 @@ def check_output(config: dict[str, Any], model: nn.Module, data: Any) -> None:
         raise UserError(
             f"model={name} returns a {type(outputs).__name__}, and task={choice(config, 'task')} needs "
             f"{'outputs and a state' if config['task'].get('head') == 'next_step' else 'a tensor'} "
-            f"(batch, {', '.join(map(str, needed))})."
+            f"(batch, {', '.join(map(str, needed))}){instead(config, name, own)}."
         )
     if tuple(outputs.shape) != (len(batch.inputs[0]), *needed):
         raise UserError(
             f"model={name} returns {tuple(outputs.shape[1:])} values a sample, and "
-            f"task={choice(config, 'task')} needs {needed}{with_head(config['task'].get('head'))}."
+            f"task={choice(config, 'task')} needs {needed}{instead(config, name, own)}."
         )
+
+
+def instead(config: dict[str, Any], name: str, own: bool) -> str:
+    """What would do where a model's answer is not what the task takes."""
+    brought = None if own else task_of(name)
+    if brought and brought != choice(config, "task"):
+        return f"; leave task= out, model={name} brings task={brought}"
+    return with_head(config["task"].get("head"))
 
 
 def output_shape(config: dict[str, Any], batch: Any) -> tuple[Any, ...]:

@@ -119,10 +119,11 @@ class Reconstruction(Task):
         super().check(batch)
         name = type(self.model).__name__
         missing = [method for method in ("encode", "decode") if not hasattr(self.model, method)]
-        if missing:
-            raise UserError(
-                f"{name} has no {' and no '.join(missing)}; use model=autoencoder or model=conv_autoencoder."
-            )
+        lack = f"has no {' and no '.join(missing)}" if missing else ""
+        if hasattr(self.model, "latent"):  # a code is drawn, not computed
+            lack = "is trained by task=variational, which its yaml brings"
+        if lack:
+            raise UserError(f"{name} {lack}; use model=autoencoder or model=conv_autoencoder.")
         if self.kind == "bce" and getattr(self.model, "output_activation", None):
             raise UserError(
                 f"task.loss=bce takes logits, and model.output_activation={self.model.output_activation} gives none; "
