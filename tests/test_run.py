@@ -1,5 +1,6 @@
 """One run from configuration to files: what it writes, and that it says the truth."""
 
+import itertools
 import json
 
 import pytest
@@ -207,17 +208,19 @@ def test_full_batch_gradient_descent_takes_one_step_an_epoch(tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text())["iteration"] == 3
 
 
-def test_the_noise_of_a_gradient_shrinks_with_the_batch(tmp_path):
-    spread = {}
-    for size in (1, 16, 256):
+def test_four_times_the_batch_halves_the_noise_of_its_gradient(tmp_path):
+    """At fixed weights, which start the same: the mean distance of a batch's gradient from that of all samples."""
+
+    def gradients(size, number):
         built = build(configure(f"data.batch_size={size}", "logger=none", run_dir=tmp_path))
-        losses = []
-        for i, batch in enumerate(built.data.train_dataloader()):
-            losses.append(built.task.losses(batch)["loss"].item())
-            if i == 40:
-                break
-        spread[size] = torch.tensor(losses[:-1]).std().item()
-    assert spread[1] > 2 * spread[16] > 4 * spread[256]
+        for batch in itertools.islice(built.data.train_dataloader(), number):
+            loss = built.task.losses(batch)["loss"]
+            yield torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(built.task.model.parameters()))])
+
+    (whole,) = gradients("full", 1)
+    noise = {size: sum((g - whole).norm().item() for g in gradients(size, 60)) / 60 for size in (1, 4, 16)}
+    assert noise[1] / noise[4] == pytest.approx(2, rel=0.15)
+    assert noise[4] / noise[16] == pytest.approx(2, rel=0.15)
 
 
 def test_early_stopping_ends_the_run_and_ema_weights_are_what_is_kept(tmp_path):
