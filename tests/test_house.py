@@ -100,6 +100,7 @@ MAY_IMPORT = {
     "instantiate": (set(), {"hydra", "omegaconf"}),
     "trainer": ({"callbacks", "instantiate", "loop", "peers"}, {"lightning"}),
     "purpose": (set(), set()),
+    "questions": (set(), {"yaml"}),
     "export": ({"checkpoint"}, {"torch", "safetensors", "onnxruntime", "onnxscript"}),
     "samples": ({"checkpoint", "pictures"}, {"torch", "PIL"}),
     "generate": ({"checkpoint", "decoding", "purpose", "text"}, {"torch"}),

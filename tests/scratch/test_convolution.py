@@ -68,12 +68,8 @@ def test_sobels_kernel_answers_at_an_edge_alone_and_a_blur_keeps_what_is_even():
     even, edge = torch.full((1, 1, 6, 6), 5.0), torch.zeros(1, 1, 6, 6)
     edge[..., 3:] = 5.0
     assert convolution_by_loops(even, sobel).abs().max().item() == 0.0
-    assert convolution_by_loops(edge, sobel)[0, 0, 0].tolist() == [
-        0.0,
-        20.0,
-        20.0,
-        0.0,
-    ]  # 4 times the height of the step
+    # Four times the height of the step, wherever the kernel lies over it.
+    assert convolution_by_loops(edge, sobel)[0, 0, 0].tolist() == [0.0, 20.0, 20.0, 0.0]
     torch.testing.assert_close(convolution_by_loops(even, blur), torch.full((1, 1, 4, 4), 5.0))
     assert convolution_by_loops(edge.mT, sobel).abs().max().item() == 0.0, "it is for edges that stand upright"
 
