@@ -9,7 +9,7 @@ from lightning.pytorch import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from zoo.build import build
-from zoo.callbacks.curves import iterations_done
+from zoo.callbacks.curves import clipped_share, iterations_done
 from zoo.callbacks.tags import TAGS
 from zoo.checkpoint import load_model, read
 from zoo.run import configure, run
@@ -300,3 +300,20 @@ def test_the_tested_weights_are_the_averaged_ones(tmp_path):
     model.load_state_dict({name: raw[name] for name in model.state_dict()})
     other = torch.nn.functional.cross_entropy(model(*batch.inputs), batch.targets)
     assert abs(other.item() - metrics["test/loss"]) > 1e-3
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_share_that_is_clipped_is_of_gradients_before_clipping(tmp_path):
+    arguments = ["optimizer=sgd", "optimizer.lr=0.1", "trainer.max_epochs=2", "trainer.log_every_n_steps=1"]
+    run(configure(*arguments, "trainer.gradient_clip_val=2", run_dir=tmp_path))
+    board = events(tmp_path)
+    curves = ("norms/gradient", "norms/update", "norms/clipped_share")
+    rows = list(zip(*([value for _, value in points(board, tag)] for tag in curves), strict=True))
+    clipped = [gradient > 2 for gradient, _, _ in rows]
+    assert 0 < sum(clipped) < len(rows) == 40
+    for (gradient, update, share), is_long in zip(rows, clipped, strict=True):
+        assert share == float(is_long)
+        assert update == pytest.approx(0.1 * min(gradient, 2), rel=1e-4)
+    gradients = [torch.tensor([3.0, -4.0]), torch.tensor([[0.5, -2.0]])]
+    assert clipped_share(gradients, 5.4, 2.0, "value") == 0.5
+    assert [clipped_share(gradients, 5.4, limit, "norm") for limit in (5.0, 6.0)] == [1.0, 0.0]

@@ -16,6 +16,8 @@ TAGS = {
     "optim/lr": "learning rate used in this iteration (of the first parameter group)",
     "norms/gradient": "length of the whole gradient, before any clipping",
     "norms/gradient_<turn>": "of networks that take turns (discriminator, generator): that of each, in its own turn",
+    "norms/clipped_share": "with trainer.gradient_clip_val: of the gradient that is clipped, by norm all of it (1) or "
+    "nothing (0), by value the share of its numbers; smoothed, the share of steps that are clipped",
     "norms/parameter": "length of all trainable parameters together",
     "norms/zero_share": "share of weights (matrices and kernels) that are exactly 0; with regularizer.l1 alone",
     "norms/update": "length of the step just taken; about a thousandth of norms/parameter is healthy",
