@@ -41,6 +41,8 @@ TAGS = {
     "update and for the last of epochs 1, 2, 4, 8, ...",
     "samples/activity": "each layer's answers on 256 validation samples: their size, and the shares that are dead, "
     "saturated or alike",
+    "probe/N[<i>][<L>]": "with callbacks.probe.layer: how node i of layer L (see samples/layers) answers 256 "
+    "validation samples, behind its activation: a histogram before training and after each epoch",
     "samples/kernels": "what each unit of the first layer looks for: three channels in their colours, else red for "
     "positive, white for 0, blue for negative weights",
     "samples/feature_maps": "one validation image, and what each convolution makes of it; red: a map without contrast",
