@@ -214,6 +214,12 @@ def test_files_and_functions_stay_readable_in_one_piece(path):
             assert length <= (25 if node.name == "forward" else 60), f"{node.name} has {length} lines"
 
 
+def test_the_readme_names_every_file_of_the_house():
+    house = (ROOT / "README.md").read_text(encoding="utf-8").split("## The house")[1]
+    named = set(re.findall(r"[\w/]+", house))
+    assert [path.stem for path in ZOO.glob("[!_]*.py") if path.stem not in {n.rpartition("/")[2] for n in named}] == []
+
+
 def test_train_py_stays_short():
     assert len((ROOT / "train.py").read_text().splitlines()) <= 60
 
