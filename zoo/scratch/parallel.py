@@ -1,7 +1,7 @@
 """Training on several processes, written out: who computes what, and what they tell one another.
 
-data parallel    each has the whole network and a share of the batch; after each backward pass gradients are averaged. Of
-                 equal shares their mean is the gradient of the whole batch, so the run is that of one process
+data parallel    each has the whole network and a share of the batch; after each backward pass gradients are averaged.
+                 Of equal shares their mean is the gradient of the whole batch, so the run is that of one process
 local SGD        each takes k steps by itself, then parameters are averaged. At k = 1 that is data parallel, as long as
                  a step is linear in the gradient: plain descent and momentum are, Adam is not
 stages           each has some of the layers: answers go on to the next process, gradients come back. The network is
