@@ -6,6 +6,7 @@
 loop       our training loop with default logging against a bare PyTorch loop over the same in-memory tensors
 input      our batches of images against torchvision's data set and a DataLoader
 augment    our augmentation of batches against torchvision's transforms of single images (scripts/benchmark_augment.py)
+formats    LeNet-5 and ResNet-20, channels last and bfloat16 against PyTorch's own order of axes and float32
 sequences  an LSTM over text: our training and writing against bare loops (scripts/benchmark_sequences.py)
 attention  a GPT in training, a Transformer in writing, memory against length (scripts/benchmark_attention.py)
 generative steps of a Boltzmann machine, a GAN and a VAE against bare loops (scripts/benchmark_generative.py)

@@ -58,6 +58,7 @@ MAY_IMPORT = {
     "loop": (set(), {"torch", "lightning"}),
     "partition": (set(), {"torch"}),
     "peers": (set(), {"torch"}),
+    "support_vectors": ({"metrics"}, {"sklearn"}),
     "probe": (set(), {"torch", "sklearn"}),
     "neighbours": ({"peers"}, {"torch"}),
     "codes": (set(), {"torch", "sklearn"}),
@@ -101,6 +102,7 @@ MAY_IMPORT = {
     "instantiate": (set(), {"hydra", "omegaconf"}),
     "trainer": ({"callbacks", "instantiate", "loop", "peers"}, {"lightning"}),
     "purpose": (set(), set()),
+    "questions": (set(), {"yaml"}),
     "export": ({"checkpoint"}, {"torch", "safetensors", "onnxruntime", "onnxscript"}),
     "samples": ({"checkpoint", "pictures"}, {"torch", "PIL"}),
     "generate": ({"checkpoint", "decoding", "purpose", "text"}, {"torch"}),
@@ -139,6 +141,7 @@ MAY_IMPORT = {
             "resume",
             "settings",
             "signals",
+            "support_vectors",
         },
         {"hydra", "omegaconf"},
     ),
@@ -210,6 +213,12 @@ def test_files_and_functions_stay_readable_in_one_piece(path):
             docstring = ast.get_docstring(node, clean=False) or ""
             length = node.end_lineno - node.lineno + 1 - docstring.count("\n")
             assert length <= (25 if node.name == "forward" else 60), f"{node.name} has {length} lines"
+
+
+def test_the_readme_names_every_file_of_the_house():
+    house = (ROOT / "README.md").read_text(encoding="utf-8").split("## The house")[1]
+    named = set(re.findall(r"[\w/]+", house))
+    assert [path.stem for path in ZOO.glob("[!_]*.py") if path.stem not in {n.rpartition("/")[2] for n in named}] == []
 
 
 def test_train_py_stays_short():

@@ -91,7 +91,7 @@ def ratio(recipe: str) -> float:
 
 def test_twelve_sigmoids_leave_nothing_of_the_gradient():
     sick = measured("vanishing")
-    assert ratio("vanishing") < 1e-8  # 2e-10
+    assert ratio("vanishing") < 1e-9  # 1.4e-10 to 2.1e-10 over five seeds
     assert sick.newest[0] < 1e-8 * sick.newest[-1], "and training does not bring it back"
     assert all(before < after for before, after in zip(sick.first, sick.first[1:], strict=False))
     assert sick.accuracy < 0.2

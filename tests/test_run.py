@@ -1,5 +1,6 @@
 """One run from configuration to files: what it writes, and that it says the truth."""
 
+import itertools
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from lightning.pytorch import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from zoo.build import build
-from zoo.callbacks.curves import iterations_done
+from zoo.callbacks.curves import clipped_share, iterations_done
 from zoo.callbacks.tags import TAGS
 from zoo.checkpoint import load_model, read
 from zoo.run import configure, run
@@ -207,17 +208,19 @@ def test_full_batch_gradient_descent_takes_one_step_an_epoch(tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text())["iteration"] == 3
 
 
-def test_the_noise_of_a_gradient_shrinks_with_the_batch(tmp_path):
-    spread = {}
-    for size in (1, 16, 256):
+def test_four_times_the_batch_halves_the_noise_of_its_gradient(tmp_path):
+    """At fixed weights, which start the same: the mean distance of a batch's gradient from that of all samples."""
+
+    def gradients(size, number):
         built = build(configure(f"data.batch_size={size}", "logger=none", run_dir=tmp_path))
-        losses = []
-        for i, batch in enumerate(built.data.train_dataloader()):
-            losses.append(built.task.losses(batch)["loss"].item())
-            if i == 40:
-                break
-        spread[size] = torch.tensor(losses[:-1]).std().item()
-    assert spread[1] > 2 * spread[16] > 4 * spread[256]
+        for batch in itertools.islice(built.data.train_dataloader(), number):
+            loss = built.task.losses(batch)["loss"]
+            yield torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(built.task.model.parameters()))])
+
+    (whole,) = gradients("full", 1)
+    noise = {size: sum((g - whole).norm().item() for g in gradients(size, 60)) / 60 for size in (1, 4, 16)}
+    assert noise[1] / noise[4] == pytest.approx(2, rel=0.15)
+    assert noise[4] / noise[16] == pytest.approx(2, rel=0.15)
 
 
 def test_early_stopping_ends_the_run_and_ema_weights_are_what_is_kept(tmp_path):
@@ -297,3 +300,20 @@ def test_the_tested_weights_are_the_averaged_ones(tmp_path):
     model.load_state_dict({name: raw[name] for name in model.state_dict()})
     other = torch.nn.functional.cross_entropy(model(*batch.inputs), batch.targets)
     assert abs(other.item() - metrics["test/loss"]) > 1e-3
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_share_that_is_clipped_is_of_gradients_before_clipping(tmp_path):
+    arguments = ["optimizer=sgd", "optimizer.lr=0.1", "trainer.max_epochs=2", "trainer.log_every_n_steps=1"]
+    run(configure(*arguments, "trainer.gradient_clip_val=2", run_dir=tmp_path))
+    board = events(tmp_path)
+    curves = ("norms/gradient", "norms/update", "norms/clipped_share")
+    rows = list(zip(*([value for _, value in points(board, tag)] for tag in curves), strict=True))
+    clipped = [gradient > 2 for gradient, _, _ in rows]
+    assert 0 < sum(clipped) < len(rows) == 40
+    for (gradient, update, share), is_long in zip(rows, clipped, strict=True):
+        assert share == float(is_long)
+        assert update == pytest.approx(0.1 * min(gradient, 2), rel=1e-4)
+    gradients = [torch.tensor([3.0, -4.0]), torch.tensor([[0.5, -2.0]])]
+    assert clipped_share(gradients, 5.4, 2.0, "value") == 0.5
+    assert [clipped_share(gradients, 5.4, limit, "norm") for limit in (5.0, 6.0)] == [1.0, 0.0]

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 ELSEWHERE = (
     *("run_dir", "data_dir", "seed", "logger", "resume", "choices", "checkpoint_every", "baselines", "sweep"),
     *("checkpoint_keep", "launcher", "overrides"),
-    *("data.data_dir", "data.seed", "callbacks.progress", "callbacks.curves"),
+    *("data.data_dir", "data.seed", "callbacks.progress", "callbacks.curves", "callbacks.probe"),
     *("trainer.num_threads", "trainer.lean_loop", "trainer.log_every_n_steps", "trainer.profiler"),
 )
 # Groups whose classes compute the number; messages, pictures and curves do not.

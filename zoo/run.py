@@ -295,9 +295,11 @@ def write_config(config: dict[str, Any]) -> None:
 
 def baseline_metrics(built: Any) -> dict[str, float]:
     from zoo.metrics import baselines
+    from zoo.support_vectors import support_vectors
 
     loaded = built.data.prepare()
     parts, facts = loaded.parts, loaded.facts
     # The data's targets are standardized; an error is given in their own units, like the network's.
     spread = facts.get("target_std", [1.0])
-    return baselines(parts["train"], parts.get("test", parts["train"]), facts.get("kind", ""), spread=spread)
+    train, test, kind = parts["train"], parts.get("test", parts["train"]), facts.get("kind", "")
+    return baselines(train, test, kind, spread=spread) | support_vectors(train, test, kind)

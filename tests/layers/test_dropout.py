@@ -1,5 +1,7 @@
 """Classic dropout passes on in use what it passes on in training on average, as inverted dropout does."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -44,6 +46,32 @@ def test_the_share_that_is_dropped_is_the_rate(kind, p):
     torch.manual_seed(0)
     dropped = (kind(p).train()(torch.ones(NUMBER)) == 0).float().mean().item()
     assert dropped == pytest.approx(p, abs=4 * (p * (1 - p) / NUMBER) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "moved"),
+    [
+        (partial(torch.optim.SGD, lr=0.1), 0.0),
+        (partial(torch.optim.SGD, lr=0.1, momentum=0.9), 0.9),  # of the step before
+        (partial(torch.optim.SGD, lr=0.1, weight_decay=0.5), None),
+        (partial(torch.optim.Adam, lr=0.1), None),
+    ],
+)
+def test_a_dropped_units_weights_stay_with_plain_descent_alone(optimizer, moved):
+    """Two units; in the first step both are kept, in the second the last one is dropped."""
+    weight = nn.Parameter(torch.ones(2, 3, dtype=torch.float64))  # (units, F)
+    made, positions = optimizer([weight]), [weight.detach().clone()]
+    for kept in ([1.0, 1.0], [1.0, 0.0]):
+        made.zero_grad()
+        (torch.tensor(kept) * (weight @ torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))).sum().backward()
+        made.step()
+        positions.append(weight.detach().clone())
+    assert not weight.grad[1].any()
+    first, second = (positions[i + 1][1] - positions[i][1] for i in range(2))
+    if moved is None:
+        assert (second.abs() > 0.01).all()
+    else:
+        torch.testing.assert_close(second, moved * first)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.25, 1.0])

@@ -88,6 +88,13 @@ def test_embeddings_are_scaled_and_added_to_the_sinusoids():
     close(found[1, 3, 0], D**0.5 * model.tgt_embedding.weight[tokens[1, 3], 0] + place.sin())
 
 
+def test_the_encoder_gives_one_vector_for_each_token():
+    src, mask, _ = pairs()
+    memory = transformer().eval().encode(src, mask)
+    assert memory.shape == (B, S, D)
+    assert torch.pdist(memory[0].detach()).min() > 0.1, "each token of the source without padding has its own"
+
+
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_a_later_target_changes_no_earlier_answer_and_an_earlier_one_does(positions):
     model, (src, mask, tgt) = transformer(positions=positions), pairs()

@@ -62,6 +62,30 @@ def test_nothing_is_flipped():
     assert convolution_by_loops(x, kernel).item() == 5.0
 
 
+def test_sobels_kernel_answers_at_an_edge_alone_and_a_blur_keeps_what_is_even():
+    sobel = torch.tensor([[[[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]]])
+    blur = torch.full((1, 1, 3, 3), 1 / 9)
+    even, edge = torch.full((1, 1, 6, 6), 5.0), torch.zeros(1, 1, 6, 6)
+    edge[..., 3:] = 5.0
+    assert convolution_by_loops(even, sobel).abs().max().item() == 0.0
+    # Four times the height of the step, wherever the kernel lies over it.
+    assert convolution_by_loops(edge, sobel)[0, 0, 0].tolist() == [0.0, 20.0, 20.0, 0.0]
+    torch.testing.assert_close(convolution_by_loops(even, blur), torch.full((1, 1, 4, 4), 5.0))
+    assert convolution_by_loops(edge.mT, sobel).abs().max().item() == 0.0, "it is for edges that stand upright"
+
+
+def test_a_kernel_that_the_stride_does_not_divide_stamps_a_checkerboard():
+    """Odena, Dumoulin, Olah 2016: how often each output pixel is stamped, away from the border."""
+    found = {}
+    for kernel_size in (3, 4):
+        stamps = transposed_convolution_by_stamps(
+            torch.ones(1, 1, 5, 5), torch.ones(1, 1, kernel_size, kernel_size), stride=2
+        )
+        found[kernel_size] = stamps[0, 0, 4:6, 4:6].tolist()
+    assert found[3] == [[4.0, 2.0], [2.0, 1.0]]
+    assert found[4] == [[4.0, 4.0], [4.0, 4.0]]
+
+
 @pytest.mark.parametrize("n", [1, 7, 8, 10])
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, 4])
 @pytest.mark.parametrize("stride", [1, 2, 3])

@@ -65,6 +65,7 @@ def test_no_single_threshold_unit_with_signed_weights_computes_xor():
     found = set()
     for w1, w2, threshold in product(range(-3, 4), range(-3, 4), range(-6, 7)):
         found.add(tuple((PAIRS @ torch.tensor([w1, w2]) >= threshold).int().tolist()))
+    assert len(found) == 16 - 2
     assert set(product([0, 1], repeat=4)) - found == {tuple(XOR), (1, 0, 0, 1)}  # xor and its opposite alone
 
 

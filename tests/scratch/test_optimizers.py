@@ -123,3 +123,27 @@ def test_two_loops_give_the_inverse_hessian_once_every_direction_is_known():
     g = torch.randn(4, dtype=torch.float64, generator=generator)
     found = two_loops(g, steps, [hessian @ s for s in steps], 1.0)
     torch.testing.assert_close(found, torch.linalg.solve(hessian, g), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("lr", "converges"), [(0.079, True), (0.081, False)])
+def test_on_a_bowl_of_curvatures_1_and_25_the_limit_of_the_rate_is_two_over_25(lr, converges):
+    w = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    optimizer = optimizers.SGD([w], lr=lr)
+    for _ in range(400):
+        optimizer.zero_grad()
+        (torch.tensor([1.0, 25.0]) * w.square() / 2).sum().backward()
+        optimizer.step()
+    assert (w.detach().abs().max().item() < 1e-3) == converges
+    assert abs(w[0].item()) < 1e-3, "along the flat axis both converge; only the steep one differs"
+
+
+@pytest.mark.parametrize(("momentum", "ends"), [(0.0, 0.96), (0.5, 0.96), (0.9, -1.04), (0.95, 0.96)])
+def test_momentum_may_carry_past_a_poor_minimum_and_need_not(momentum, ends):
+    """(w^2 - 1)^2 + 0.3 w has a poor minimum at 0.96 and the better one at -1.04; all begin at 2."""
+    w = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    optimizer = optimizers.SGD([w], lr=0.01, momentum=momentum)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        ((w**2 - 1) ** 2 + 0.3 * w).sum().backward()
+        optimizer.step()
+    assert w.item() == pytest.approx(ends, abs=0.005)

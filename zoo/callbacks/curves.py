@@ -25,6 +25,13 @@ def total_norm(tensors: list[Tensor]) -> float:
     return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))) if tensors else 0.0
 
 
+def clipped_share(gradients: list[Tensor], length: float, limit: float, algorithm: str | None) -> float:
+    """How much of a gradient will be clipped: by value the share of its numbers, by norm all of it or nothing."""
+    if algorithm == "value":
+        return sum(float((g.abs() > limit).sum()) for g in gradients) / max(1, sum(g.numel() for g in gradients))
+    return float(length > limit)
+
+
 class Curves(Callback):
     """Losses, metrics, learning rate, norms and speed, every `trainer.log_every_n_steps` iterations.
 
@@ -71,6 +78,9 @@ class Curves(Callback):
             length, before = total_norm([grad for _, grad in found]), [(p, p.detach().clone()) for p, _ in found]
         if turns is None:
             self.newest["norms/gradient"], self.before = length, before
+            if limit := trainer.gradient_clip_val:
+                share = clipped_share([grad for _, grad in found], length, limit, trainer.gradient_clip_algorithm)
+                self.newest["norms/clipped_share"] = share
         else:  # the gradient is that of all turns, each taken in its own
             self.newest[f"norms/gradient_{turns.turn}"] = length
             self.newest["norms/gradient"] = math.hypot(self.newest.get("norms/gradient", 0.0), length)

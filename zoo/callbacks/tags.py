@@ -27,6 +27,8 @@ SECTIONS = {
         "norms/gradient": "length of the whole gradient, before any clipping",
         "norms/gradient_<turn>": "of networks that take turns (discriminator, generator): that of each, in its own "
         "turn",
+        "norms/clipped_share": "with trainer.gradient_clip_val: of the gradient that is clipped, by norm all of it (1) or "
+        "nothing (0), by value the share of its numbers; smoothed, the share of steps that are clipped",
         "norms/parameter": "length of all trainable parameters together",
         "norms/zero_share": "share of weights (matrices and kernels) that are exactly 0; with regularizer.l1 alone",
         "norms/update": "length of the step just taken; about a thousandth of norms/parameter is healthy",
@@ -42,6 +44,8 @@ SECTIONS = {
         "activations/alike_share": "share of units that answer as another unit of their layer does",
         "samples/activity": "each layer's answers on 256 validation samples: their size, and the shares that are "
         "dead, saturated or alike",
+        "probe/N[<i>][<L>]": "with callbacks.probe.layer: how node i of layer L (see samples/layers) answers 256 "
+        "validation samples, behind its activation: a histogram before training and after each epoch",
         "finetune/<block>": "learning rate of a block of layers, numbered from the input; 0 while it does not learn",
         "samples/finetune": "the blocks of a fine-tuned network: what learns, from which epoch on, how fast",
     },
@@ -52,6 +56,8 @@ SECTIONS = {
         "samples/confusion_matrix": "true class by row, predicted class by column, on validation and at last on test",
         "samples/gradcam": "the first inputs of samples/predictions; yellow is what speaks for the predicted class",
         "samples/saliency": "the same for a network without feature maps; yellow is where the answer is sensitive",
+        "samples/masks": "segmentation: images, the true class of each pixel, what the model says, and where it is wrong",
+        "samples/boxes": "detection: images with the true boxes, and below with what the model finds and how sure it is",
         "samples/kernels": "what each unit of the first layer looks for: three channels in their colours, else red "
         "for positive, white for 0, blue for negative weights",
         "samples/feature_maps": "one validation image, and what each convolution makes of it; red: a map without "
@@ -79,7 +85,7 @@ SECTIONS = {
     "Without labels": {
         "samples/reconstructions": "autoencoders and Boltzmann machines: inputs, and what comes back from their "
         "codes; of a table, each column's true against its returned value",
-        "samples/codes": "where validation samples lie by their codes, in colours of their classes; more than two "
+        "samples/codes": "where validation samples lie by their codes (of a prototypical network by its outputs), in colours of their classes; more than two "
         "dimensions are seen along the two in which they vary most",
         "samples/samples": "variational autoencoders: new samples, always from the same noise; with classes, a row "
         "for each",
@@ -99,6 +105,10 @@ SECTIONS = {
         "sampling",
         "samples/hidden_activity": "Boltzmann machines and stacked autoencoders: how active each hidden unit is, by "
         "sample; units that are always on or off say nothing",
+    },
+    "Acting": {
+        "samples/episode": "one episode without exploring, what was seen, done and expected at each step",
+        "samples/frames": "the same episode, drawn at some of its steps",
     },
 }
 TAGS = {tag: text for section in SECTIONS.values() for tag, text in section.items()}
