@@ -27,8 +27,8 @@ SECTIONS = {
         "norms/gradient": "length of the whole gradient, before any clipping",
         "norms/gradient_<turn>": "of networks that take turns (discriminator, generator): that of each, in its own "
         "turn",
-        "norms/clipped_share": "with trainer.gradient_clip_val: of the gradient that is clipped, by norm all of it (1) or "
-        "nothing (0), by value the share of its numbers; smoothed, the share of steps that are clipped",
+        "norms/clipped_share": "with trainer.gradient_clip_val: of the gradient that is clipped, by norm all of it (1) "
+        "or nothing (0), by value the share of its numbers; smoothed, the share of steps that are clipped",
         "norms/parameter": "length of all trainable parameters together",
         "norms/zero_share": "share of weights (matrices and kernels) that are exactly 0; with regularizer.l1 alone",
         "norms/update": "length of the step just taken; about a thousandth of norms/parameter is healthy",
@@ -56,8 +56,10 @@ SECTIONS = {
         "samples/confusion_matrix": "true class by row, predicted class by column, on validation and at last on test",
         "samples/gradcam": "the first inputs of samples/predictions; yellow is what speaks for the predicted class",
         "samples/saliency": "the same for a network without feature maps; yellow is where the answer is sensitive",
-        "samples/masks": "segmentation: images, the true class of each pixel, what the model says, and where it is wrong",
-        "samples/boxes": "detection: images with the true boxes, and below with what the model finds and how sure it is",
+        "samples/masks": "segmentation: images, the true class of each pixel, what the model says, and where it is "
+        "wrong",
+        "samples/boxes": "detection: images with the true boxes, and below with what the model finds and how sure it "
+        "is",
         "samples/kernels": "what each unit of the first layer looks for: three channels in their colours, else red "
         "for positive, white for 0, blue for negative weights",
         "samples/feature_maps": "one validation image, and what each convolution makes of it; red: a map without "
@@ -85,8 +87,8 @@ SECTIONS = {
     "Without labels": {
         "samples/reconstructions": "autoencoders and Boltzmann machines: inputs, and what comes back from their "
         "codes; of a table, each column's true against its returned value",
-        "samples/codes": "where validation samples lie by their codes (of a prototypical network by its outputs), in colours of their classes; more than two "
-        "dimensions are seen along the two in which they vary most",
+        "samples/codes": "where validation samples lie by their codes (of a prototypical network by its outputs), in "
+        "colours of their classes; more than two dimensions are seen along the two in which they vary most",
         "samples/samples": "variational autoencoders: new samples, always from the same noise; with classes, a row "
         "for each",
         "samples/latent_walk": "one code, of which one value at a time goes from low to high, a row for each value "
