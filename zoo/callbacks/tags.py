@@ -61,6 +61,8 @@ TAGS = {
     "samples/misclassified": "inputs that the model gets wrong",
     "samples/gradcam": "the first inputs of samples/predictions; yellow is what speaks for the predicted class",
     "samples/saliency": "the same for a network without feature maps; yellow is where the answer is sensitive",
+    "samples/codes": "where validation samples lie in the codes of an autoencoder, or in the outputs of a prototypical "
+    "network, by their class",
     "samples/predicted_and_true": "regression: predicted against true value; a perfect model lies on the line",
 }
 
