@@ -117,6 +117,7 @@ MAY_IMPORT = {
     "predict": ({"checkpoint", "inputs", "losses", "purpose"}, {"torch"}),
     "mistakes": ({"checkpoint", "data", "evaluate", "inputs", "predict"}, {"torch"}),
     "features": ({"checkpoint", "data", "evaluate", "inputs", "layers", "predict"}, {"torch"}),
+    "few_shot": ({"checkpoint", "data", "evaluate", "layers", "losses", "purpose"}, {"torch"}),
     "reasons": ({"predict", "explain", "pictures", "data"}, {"torch"}),
     "lr_finder": (
         {"build", "callbacks", "instantiate", "optim", "session"},

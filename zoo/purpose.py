@@ -26,6 +26,8 @@ USES = {
     ("forecaster", "series"): ("forecasts a series", "predict.py {ckpt} input=series.csv"),
     ("reconstruction", "image"): ("makes codes of images", "codes.py {ckpt}"),
     ("reconstruction", "table"): ("makes codes of rows", "codes.py {ckpt}"),
+    ("vector", "image"): ("tells classes apart by a few examples", "few_shot.py {ckpt}"),
+    ("vector", "table"): ("tells classes apart by a few examples", "few_shot.py {ckpt}"),
     ("nearby", "running_text"): ("knows which words are alike", "neighbours.py {ckpt} word=..."),
 }
 GENERATIVE = ("Variational", "Adversarial", "ContrastiveDivergence")  # tasks
