@@ -85,7 +85,16 @@ def outcome(model: str, data: str, task: str = "") -> int | None:
 def check_refusal(text: str) -> None:
     """One line, which says what would do."""
     assert "\n" not in text
-    hints = ("Data sets that do:", "use ", "Use ", "There is:", "for instance", "Models for it:", "must be", "leave task= out")
+    hints = (
+        "Data sets that do:",
+        "use ",
+        "Use ",
+        "There is:",
+        "for instance",
+        "Models for it:",
+        "must be",
+        "leave task=",
+    )
     assert any(hint in text for hint in hints), text
 
 

@@ -139,7 +139,7 @@ def words_of_ours():
 
 def is_drawn(tag):
     """Whether a chart is in the list of charts, or a picture that a task shows; its last word has to be one of ours."""
-    patterns = [re.sub(r"<\w+>", "[^/]+", listed) for listed in TAGS]
+    patterns = [re.sub(r"<\w+>", "[^/]+", re.escape(listed)) for listed in TAGS]
     name = tag.rpartition("/")[2].partition("<")[0]
     names = {name, name.rpartition("_")[0] or name, name.removesuffix("_accuracy")}  # parts may be put together
     written = any(re.search(rf"\b{re.escape(one)}(\b|_$)", text) for one in names for text in words_of_ours())
