@@ -25,8 +25,8 @@ SHORT += ("trainer.limit_test_batches=1", "trainer.log_every_n_steps=1", "callba
 def test_charts_are_of_what_the_run_has_training_and_validation_together():
     rows = layout(["by_epoch/train/loss", "by_epoch/val/loss", "by_epoch/gap/loss", "by_epoch/val/bleu", "optim/lr"])
     assert list(rows) == ["loss", "metrics", "optimization"]
-    assert list(rows["loss"]) == ["loss, training and validation by epoch", "validation loss less training loss"]
-    assert rows["metrics"] == {"bleu, training and validation by epoch": ["Multiline", ["by_epoch/(train|val)/bleu$"]]}
+    assert list(rows["loss"]) == ["loss: training and validation, by epoch", "validation loss less training loss"]
+    assert rows["metrics"] == {"bleu: validation, by epoch": ["Multiline", ["by_epoch/(train|val)/bleu$"]]}
     assert rows["optimization"] == {"learning rate": ["Multiline", ["optim/lr$"]]}
     assert layout([]) == {}
 

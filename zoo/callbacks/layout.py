@@ -22,10 +22,12 @@ CHARTS = (
 def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     """Rows of charts for a run that has written these tags: its metrics first, each in training and in validation."""
     names = sorted(set(tags))
-    metrics = sorted({m[1] for m in (re.fullmatch(r"by_epoch/(?:train|val)/(.+)", name) for name in names) if m})
+    parts: dict[str, set[str]] = {}  # of each metric
+    for match in filter(None, (re.fullmatch(r"by_epoch/(train|val)/(.+)", name) for name in names)):
+        parts.setdefault(match[2], set()).add(match[1])
     charts = [
-        ("loss" if metric == "loss" else "metrics", f"{metric}, training and validation by epoch", (both(metric),))
-        for metric in sorted(metrics, key=lambda metric: (metric != "loss", metric))
+        ("loss" if metric == "loss" else "metrics", titled(metric, parts[metric]), (both(metric),))
+        for metric in sorted(parts, key=lambda metric: (metric != "loss", metric))
     ]
     charts[1:1] = [("loss", "validation loss less training loss", ("by_epoch/gap/loss",))]
     rows: dict[str, dict[str, list[Any]]] = {}
@@ -37,3 +39,8 @@ def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
 
 def both(metric: str) -> str:
     return f"by_epoch/(train|val)/{re.escape(metric)}"
+
+
+def titled(metric: str, parts: set[str]) -> str:
+    where = "training and validation" if len(parts) == 2 else "training" if "train" in parts else "validation"
+    return f"{metric}: {where}, by epoch"
