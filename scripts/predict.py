@@ -5,6 +5,7 @@ python scripts/predict.py ckpt=... input=photos top=1 format=json out=answers.js
 python scripts/predict.py ckpt=... input=new_houses.csv
 python scripts/predict.py ckpt=... input=series.csv           the steps after its last one
 python scripts/predict.py ckpt=... input=photo.png explain=true
+python scripts/predict.py ckpt=... input=photos draws=20                how sure: with dropout on, 20 times
 python scripts/predict.py ckpt=... text="A film to fall asleep in."
 python scripts/predict.py ckpt=... input=photos features=photos.npz    for another network: train.py data=features
 python scripts/predict.py ckpt=... features=all.npz                    of the data of its run
@@ -36,6 +37,7 @@ KEYS = {
     "out": "a file for the answers, instead of the terminal",
     "features": "a .npz file for what goes into the output layer, of input=, or without it of the data of the run",
     "explain": "what an answer comes from: true, or gradcam, saliency, integrated_gradients (false)",
+    "draws": "leave dropout on and answer so many times: the mean, and how far the draws differ (0: dropout is off)",
     "explain_class": "the class, label or target that is explained, instead of the best",
     "explain_out": "a folder for the pictures that explain (explained)",
     "allow": "a package (with a dot at its end) or name that the checkpoint may use besides the zoo's own",
@@ -60,6 +62,11 @@ def check(given: dict[str, str]) -> None:
         raise UserError(f"top={given['top']} must be a whole number from 1 on.")
     if "out" in given and "input" in given and resolved(given["out"]) == resolved(given["input"]):
         raise UserError("out= would overwrite the input; choose another file.")
+    if not given["draws"].isdecimal() or given["draws"] == "1":
+        raise UserError(f"draws={given['draws']} must be a whole number from 2 on, or 0.")
+    for key in ("features", "explain"):
+        if given["draws"] != "0" and given.get(key, "false") != "false":
+            raise UserError(f"{key}= and draws= are both given; leave one out.")
     if "features" in given:
         check_features(given)
     elif "data.target" in given:
@@ -153,10 +160,11 @@ def main() -> int:
     keys = {argument.partition("=")[0] for argument in typed}
     if "features" in keys and "input" not in keys:
         typed, settings = data_settings(typed)  # of the data of the run
-    given = {"format": "text", "top": "3", "explain": "false"} | script_arguments(typed, KEYS)
+    given = {"format": "text", "top": "3", "explain": "false", "draws": "0"} | script_arguments(typed, KEYS)
     check(given)
     check_explain(given)
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
+    from zoo.doubt import Doubt
     from zoo.predict import load
 
     allow = [name.strip() for name in given.get("allow", "").split(",") if name.strip()]
@@ -167,11 +175,12 @@ def main() -> int:
     reading = reading_of(given)
     inputs = predictor.typed(given["text"]) if "text" in given else predictor.open(given["input"], reading)
     reasons = None if given["explain"] == "false" else explain(predictor, given)
+    doubt = Doubt(predictor, int(given["draws"])) if given["draws"] != "0" else None
     for line in [predictor.describe(), *inputs.notes]:
         print(line, file=sys.stderr)
     # A bar only where somebody looks, and where the answers themselves do not pass by.
     hidden = not sys.stderr.isatty() or ("out" not in given and sys.stdout.isatty())
-    answers = tqdm(predictor.answers(inputs, reasons), total=inputs.total, disable=hidden, unit=" inputs")
+    answers = tqdm(predictor.answers(inputs, reasons or doubt), total=inputs.total, disable=hidden, unit=" inputs")
     line_of = predictor.json if given["format"] == "json" else predictor.text
     try:
         count = write((line_of(answer, int(given["top"])) for answer in answers), given.get("out"))

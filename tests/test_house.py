@@ -115,6 +115,7 @@ MAY_IMPORT = {
     "judge": ({"checkpoint", "data", "evaluate", "generative_metrics"}, {"torch"}),
     "inputs": ({"data"}, {"torch"}),
     "predict": ({"checkpoint", "inputs", "losses", "purpose"}, {"torch"}),
+    "doubt": ({"predict"}, {"torch"}),
     "mistakes": ({"checkpoint", "data", "evaluate", "inputs", "predict"}, {"torch"}),
     "features": ({"checkpoint", "data", "evaluate", "inputs", "layers", "predict"}, {"torch"}),
     "few_shot": ({"checkpoint", "data", "evaluate", "layers", "losses", "purpose"}, {"torch"}),

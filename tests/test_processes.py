@@ -51,6 +51,21 @@ def test_several_processes_make_the_run_of_one(runs, number):
     assert runs[1][number]["metrics.json"]["samples_seen"] == 2 * 1258
 
 
+@pytest.mark.slow
+def test_with_a_synchronized_batch_norm_too(tmp_path):
+    """Where each normalizes by its own share, the first loss is another one already.
+
+    A bias in front of a batch norm has a gradient of 0 but for rounding: plain descent leaves it there.
+    """
+    parts = ["data.batch_size=48", "data.eval_batch_size=67", "trainer.precision=64-true", "trainer.max_epochs=1"]
+    arguments = ["model=mlp", "model.normalization=BatchNorm1d", "optimizer=sgd", "optimizer.lr=0.1", *parts]
+    one = processes.train(tmp_path / "one", 1, *arguments)
+    row = processes.compare(one, processes.train(tmp_path / "both", 2, *arguments, "trainer.sync_batchnorm=true"))
+    assert all(row[name] < 1e-9 for name in processes.FIGURES), row
+    apart = processes.compare(one, processes.train(tmp_path / "apart", 2, *arguments))
+    assert apart["losses"] > 1e-3
+
+
 def test_they_leave_what_one_leaves(runs):
     """One folder, one event file, each message once."""
     folder, found = runs

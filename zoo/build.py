@@ -23,6 +23,7 @@ from zoo.commandline import options
 from zoo.compatibility import check_pair, misfit
 from zoo.errors import UserError
 from zoo.instantiate import deepest, make, named
+from zoo.layers.batch_norm import synchronize
 from zoo.layers.dropout import use_dropout
 from zoo.layers.init import left_alone
 from zoo.layers.lora import adapters, add_lora
@@ -62,6 +63,8 @@ def build(cfg: DictConfig) -> Run:
     if not config.get("resume"):
         notes += initialize(config, model) + load(config, model, data.prepare().class_names)
     notes += adapt(config, model)
+    if config["trainer"].get("sync_batchnorm") and not synchronize(model):
+        raise UserError("trainer.sync_batchnorm=true is for networks with torch's batch norm, and this one has none.")
     check_sparse_gradients(config, model)
     if hasattr(get_object(config["task"]["_target_"]), "check_kind"):  # before the model is asked to take it
         get_object(config["task"]["_target_"]).check_kind(data.part("train")[torch.tensor([0])])

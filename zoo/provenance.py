@@ -13,7 +13,13 @@ ELSEWHERE = (
     *("run_dir", "data_dir", "seed", "logger", "resume", "choices", "checkpoint_every", "baselines", "sweep"),
     *("checkpoint_keep", "launcher", "overrides"),
     *("data.data_dir", "data.seed", "callbacks.progress", "callbacks.curves", "callbacks.probe"),
-    *("trainer.num_threads", "trainer.lean_loop", "trainer.log_every_n_steps", "trainer.profiler"),
+    *(
+        "trainer.num_threads",
+        "trainer.lean_loop",
+        "trainer.log_every_n_steps",
+        "trainer.profiler",
+        "trainer.sync_batchnorm",
+    ),
 )
 # Groups whose classes compute the number; messages, pictures and curves do not.
 COMPUTING = ("model", "data", "task", "init", "optimizer", "scheduler", "regularizer", "augment", "finetune")

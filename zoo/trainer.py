@@ -51,7 +51,7 @@ def build_callbacks(config: dict[str, Any], task: Any) -> list[Any]:
 
 def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer, RunCheckpoint | None]:
     settings = dict(config["trainer"])
-    for key in ("num_threads", "channels_last"):  # not Lightning's
+    for key in ("num_threads", "channels_last", "sync_batchnorm"):  # not Lightning's, or done by zoo.build
         settings.pop(key, None)
     several = place()[1] > 1
     if not several and settings.get("strategy") == "ddp":

@@ -1,4 +1,4 @@
-"""One of two processes that try what zoo/scratch/parallel.py says; tests/scratch/test_parallel.py starts them.
+"""One of two processes that try what zoo/scratch/parallel.py and zoo/layers/batch_norm.py say, for test_parallel.py.
 
     python tests/drivers/parallel.py <rank> <folder>
 
@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
+from zoo.layers.batch_norm import synchronize
 from zoo.scratch.parallel import data_parallel_step, local_step, staged_backward
 
 BATCH, STEPS = 12, 8
@@ -68,6 +69,18 @@ def shared(optimizer: str, every: int | None, rank: int) -> list[torch.Tensor]:
     return [p.detach() for p in parameters]
 
 
+def normalized(rows: slice) -> list[torch.Tensor]:
+    """What batch norm makes of some rows of a batch, the gradients of input and weights, and the running statistics."""
+    torch.manual_seed(2)
+    x, towards = torch.randn(2, BATCH, 3, 4, 4, dtype=torch.float64)
+    layer = nn.Sequential(nn.BatchNorm2d(3)).double()
+    assert synchronize(layer) == ["0"]
+    part = (5 + 2 * x)[rows].requires_grad_()
+    y = layer(part)
+    (y * towards[rows]).sum().backward()
+    return [y.detach(), part.grad, *(p.grad for p in layer.parameters()), *(b for _, b in layer.named_buffers())]
+
+
 def main(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     found = {f"{name} data parallel": shared(name, None, rank) for name in OPTIMIZERS}
@@ -77,6 +90,7 @@ def main(rank: int, folder: Path) -> None:
     loss = staged_backward(stage, x if rank == 0 else None, (BATCH, 8), lambda answer: F.cross_entropy(answer, y))
     assert (loss is not None) == (rank == 1)
     found["stage"] = [p.grad for p in stage.parameters()]
+    found["batch norm"] = normalized(slice(0, 7) if rank == 0 else slice(7, BATCH))
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 

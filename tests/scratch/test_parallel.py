@@ -58,3 +58,15 @@ def test_a_network_in_two_stages_has_the_gradients_of_one(both):
     F.cross_entropy(model(x), y).backward()
     found = [*both[0]["stage"], *both[1]["stage"]]
     assert distance(found, [p.grad for p in model.parameters()]) < 1e-12
+
+
+def test_a_synchronized_batch_norm_is_that_of_one_process_whatever_the_shares(both):
+    """Shares of 7 and 5 images: answers, gradients of the input, sums of the weights' gradients, running statistics."""
+    whole = driver.normalized(slice(None))
+    ours = [one["batch norm"] for one in both]
+    for i in (0, 1):
+        assert distance([torch.cat([part[i] for part in ours])], [whole[i]]) < 1e-12
+    for i in (2, 3):
+        assert distance([ours[0][i] + ours[1][i]], [whole[i]]) < 1e-12
+    assert all(distance(part[4:], whole[4:]) < 1e-12 for part in ours)
+    assert whole[4].min() > 0.4, "a tenth of the mean of 5 is remembered"

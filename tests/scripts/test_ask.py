@@ -171,7 +171,7 @@ def test_its_commands_can_be_composed_and_those_that_take_minutes_be_built(numbe
         assert first in ("python", "pytest")
         if second == "train.py":
             cells = runs_of(command)
-            for cell in cells[:: max(1, len(cells) - 1)]:  # the first and the last
+            for cell in cells[-1:]:  # of a sweep `begin` has composed the first one
                 cfg = configure(*cell, run_dir=tmp_path)
                 if "minutes" in question and "trainer=gpu" not in cell and "logger=none" not in cell:
                     build(cfg)
