@@ -63,6 +63,7 @@ TAGS = {
     "samples/saliency": "the same for a network without feature maps; yellow is where the answer is sensitive",
     "samples/codes": "where validation samples lie in the codes of an autoencoder, or in the outputs of a prototypical "
     "network, by their class",
+    "samples/domains": "domain adaptation: where images of the two domains lie in the features of the network",
     "samples/predicted_and_true": "regression: predicted against true value; a perfect model lies on the line",
 }
 
