@@ -63,6 +63,8 @@ TAGS = {
     "samples/saliency": "the same for a network without feature maps; yellow is where the answer is sensitive",
     "samples/codes": "where validation samples lie in the codes of an autoencoder, or in the outputs of a prototypical "
     "network, by their class",
+    "samples/reconstructions": "autoencoders: inputs and what is said of them; of a VQ-VAE the codebook's entries, too",
+    "samples/enlarged": "super-resolution: images as they were, by the network, by bicubic interpolation, and small",
     "samples/domains": "domain adaptation: where images of the two domains lie in the features of the network",
     "samples/predicted_and_true": "regression: predicted against true value; a perfect model lies on the line",
 }
