@@ -30,6 +30,27 @@ class ImageBatch(NamedTuple):
         return self.label
 
 
+class DomainBatch(NamedTuple):
+    """Labelled images of a source domain, and images of a target domain whose labels nobody knows.
+
+    image: (B, C, H, W) float, of the source.
+    label: (B,) int64 class index, of the source.
+    target: (B, C, H, W) float, of the target; row i has nothing to do with row i of the source.
+    """
+
+    image: Tensor
+    label: Tensor
+    target: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor]:
+        return (self.image,)
+
+    @property
+    def targets(self) -> Tensor:
+        return self.label
+
+
 class TableBatch(NamedTuple):
     """Rows of a table.
 

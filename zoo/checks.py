@@ -94,8 +94,11 @@ def instead(config: dict[str, Any], name: str, own: bool) -> str:
 def output_shape(config: dict[str, Any], batch: Any) -> tuple[Any, ...]:
     """What a task needs for each sample, by its head: one answer, one at each step, or one for each step ahead."""
     outputs, head = config["task"].get("num_outputs"), config["task"].get("head")
-    if head == "reconstruction":
+    if head in ("reconstruction", "quantization"):
         return tuple(batch.inputs[0].shape[1:])
+    if head == "super_resolution":
+        channels, height, width = batch.inputs[0].shape[1:]
+        return channels, height * config["task"]["factor"], width * config["task"]["factor"]
     if head in ("next_step", "masked"):
         return batch.inputs[0].shape[1], outputs
     if head == "sequence":

@@ -235,7 +235,8 @@ def answer_kind(checkpoint: Mapping[str, Any], model: nn.Module, path: Path) -> 
     opened = purpose(checkpoint)[1] in READERS
     if opened and name in ("Regression", "Forecasting"):
         return "regression", "value", 0.0
-    if not opened or name != "Classification" or kind not in ("multiclass", "binary", "multilabel"):
+    of_classes = name in ("Classification", "DomainAdaptation") and kind in ("multiclass", "binary", "multilabel")
+    if not opened or not of_classes:
         raise misplaced(path, checkpoint, "answers with neither labels nor values", "python train.py model=lenet5")
     loss = LOSSES.get(str(task.get("loss")))
     if loss is None or hasattr(model, "scores"):

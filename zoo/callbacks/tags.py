@@ -60,6 +60,7 @@ SECTIONS = {
         "wrong",
         "samples/boxes": "detection: images with the true boxes, and below with what the model finds and how sure it "
         "is",
+        "samples/domains": "domain adaptation: where images of the two domains lie in the features of the network",
         "samples/kernels": "what each unit of the first layer looks for: three channels in their colours, else red "
         "for positive, white for 0, blue for negative weights",
         "samples/feature_maps": "one validation image, and what each convolution makes of it; red: a map without "
@@ -87,6 +88,7 @@ SECTIONS = {
     "Without labels": {
         "samples/reconstructions": "autoencoders and Boltzmann machines: inputs, and what comes back from their "
         "codes; of a table, each column's true against its returned value",
+        "samples/enlarged": "super-resolution: images as they were, by the network, by bicubic interpolation, and small",
         "samples/codes": "where validation samples lie by their codes (of a prototypical network by its outputs), in "
         "colours of their classes; more than two dimensions are seen along the two in which they vary most",
         "samples/samples": "variational autoencoders: new samples, always from the same noise; with classes, a row "
