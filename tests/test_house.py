@@ -35,6 +35,8 @@ MAY_IMPORT = {
     "decoding": ({"beam", "onednn", "states"}, {"torch"}),
     "embeddings": (set(), {"torch"}),
     "generative_metrics": ({"layers"}, {"torch", "scipy"}),
+    "overlaps": (set(), {"torch"}),
+    "segmenters": ({"overlaps"}, {"torch", "sklearn", "scipy"}),
     "metrics": (set(), {"torch", "torchmetrics", "sklearn", "scipy", "sacrebleu"}),
     "models": ({"layers"}, {"torch"}),
     "data": (
@@ -43,7 +45,7 @@ MAY_IMPORT = {
     ),
     "tasks": (
         {"batches", "losses", "metrics", "noise", "optim", "explain", "pictures", "text", "decoding", "embeddings"}
-        | {"codes", "generative_metrics", "partition", "probe"},
+        | {"codes", "generative_metrics", "overlaps", "partition", "probe"},
         {"torch", "lightning", "torchmetrics"},
     ),
     "callbacks": (
@@ -136,6 +138,7 @@ MAY_IMPORT = {
             "launch",
             "peers",
             "resume",
+            "segmenters",
             "settings",
             "signals",
         },

@@ -61,6 +61,8 @@ TAGS = {
     "samples/misclassified": "inputs that the model gets wrong",
     "samples/gradcam": "the first inputs of samples/predictions; yellow is what speaks for the predicted class",
     "samples/saliency": "the same for a network without feature maps; yellow is where the answer is sensitive",
+    "samples/masks": "segmentation: images, the true class of each pixel, what the model says, and where it is wrong",
+    "samples/boxes": "detection: images with the true boxes, and below with what the model finds and how sure it is",
     "samples/predicted_and_true": "regression: predicted against true value; a perfect model lies on the line",
 }
 
