@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "decoding": ({"beam", "onednn", "states"}, {"torch"}),
     "embeddings": (set(), {"torch"}),
     "generative_metrics": ({"layers"}, {"torch", "scipy"}),
+    "boxes": (set(), {"torch", "torchvision", "torchmetrics"}),
     "overlaps": (set(), {"torch"}),
     "segmenters": ({"overlaps"}, {"torch", "sklearn", "scipy"}),
     "metrics": (set(), {"torch", "torchmetrics", "sklearn", "scipy", "sacrebleu"}),
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     ),
     "tasks": (
         {"batches", "losses", "metrics", "noise", "optim", "explain", "pictures", "text", "decoding", "embeddings"}
-        | {"codes", "generative_metrics", "overlaps", "partition", "probe"},
+        | {"boxes", "codes", "generative_metrics", "overlaps", "partition", "probe"},
         {"torch", "lightning", "torchmetrics"},
     ),
     "callbacks": (
@@ -114,6 +115,7 @@ MAY_IMPORT = {
     "judge": ({"checkpoint", "data", "evaluate", "generative_metrics"}, {"torch"}),
     "inputs": ({"data"}, {"torch"}),
     "predict": ({"checkpoint", "inputs", "losses", "purpose"}, {"torch"}),
+    "overlay": ({"boxes", "checkpoint", "inputs", "losses", "pictures", "purpose"}, {"torch"}),
     "mistakes": ({"checkpoint", "data", "evaluate", "inputs", "predict"}, {"torch"}),
     "features": ({"checkpoint", "data", "evaluate", "inputs", "layers", "predict"}, {"torch"}),
     "reasons": ({"predict", "explain", "pictures", "data"}, {"torch"}),

@@ -29,6 +29,8 @@ def check_pair(cfg: DictConfig) -> None:
             raise misfit(cfg, group, *forms)
         lacks = re.findall(r"\$\{task\.(\w+)", str(list(settings.values())))
         if group == "model" and set(lacks) - {str(key) for key in cfg.task}:
+            if cfg.task.get("head") in OWN_HEADS.values():
+                check_head(cfg)
             raise stranger(cfg)
     check_head(cfg)
 

@@ -99,6 +99,7 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "task.max_steps": (True, 1, inf),
     "task.translate_val": (True, 0, inf),
     "task.dice_weight": (False, 0, inf),
+    "model.num_boxes": (True, 1, inf),
     "model.latent_size": (True, 1, inf),
     "task.noise_level": (False, 0, inf),
     "task.sparsity_weight": (False, 0, inf),

@@ -91,12 +91,12 @@ def images_with_masks(
     return figure
 
 
-def legend(figure: Figure, class_names: Sequence[str], *, most: int = 8) -> None:
-    """The colour of each class below the pictures."""
+def legend(figure: Figure, class_names: Sequence[str], *, most: int = 8, skip: int = 0) -> None:
+    """The colour of each class below the pictures; the first `skip` colours are those of no class."""
     from matplotlib.patches import Patch
 
     shown = list(class_names)[:most]
-    colours = palette(len(shown)).tolist()
+    colours = palette(len(shown) + skip).tolist()[skip:]
     patches = [Patch(color=colour, label=name) for name, colour in zip(shown, colours, strict=True)]
     options = {"ncols": len(patches), "frameon": False, "fontsize": 8, "handlelength": 1.0, "columnspacing": 1.0}
     made = figure.legend(handles=patches, loc="lower center", **options)
