@@ -7,6 +7,7 @@ python scripts/predict.py ckpt=... input=series.csv           the steps after it
 python scripts/predict.py ckpt=... input=photo.png explain=true
 python scripts/predict.py ckpt=... input=photos draws=20                how sure: with dropout on, 20 times
 python scripts/predict.py ckpt=... text="A film to fall asleep in."
+python scripts/predict.py ckpt=... input=photos drawn=seen    masks or boxes, told and drawn
 python scripts/predict.py ckpt=... input=photos features=photos.npz    for another network: train.py data=features
 python scripts/predict.py ckpt=... features=all.npz                    of the data of its run
 """
@@ -24,6 +25,7 @@ from zoo.commandline import data_settings, guarded, script_arguments
 from zoo.errors import UserError, suggest
 
 if TYPE_CHECKING:  # torch is loaded once the arguments are found good
+    from zoo.overlay import Viewer
     from zoo.predict import Predictor
     from zoo.reasons import Reasons
 
@@ -40,6 +42,7 @@ KEYS = {
     "draws": "leave dropout on and answer so many times: the mean, and how far the draws differ (0: dropout is off)",
     "explain_class": "the class, label or target that is explained, instead of the best",
     "explain_out": "a folder for the pictures that explain (explained)",
+    "drawn": "a folder for what a model of masks or boxes sees, drawn over the images (drawn)",
     "allow": "a package (with a dot at its end) or name that the checkpoint may use besides the zoo's own",
     "data.separator": "of the .csv file, where it is not found by itself",
     "data.encoding": "of the file, where it is not that of the training file (of a .txt file: where it is not UTF-8)",
@@ -151,6 +154,25 @@ def write_features(predictor: "Predictor", given: dict[str, str], settings: dict
     print(f"Written: {given['features']}, {number:,} samples of {width:,} features; {labelled}", file=sys.stderr)
 
 
+def write_drawn(viewer: "Viewer", given: dict[str, str]) -> int:
+    """Masks or boxes of images, told and drawn."""
+    for key in ("text", "features", "explain_class", "explain_out"):
+        if key in given:
+            raise UserError(f"{key}= is not for a model of masks or boxes; give it input=, an image or a folder.")
+    if given["explain"] != "false":
+        raise UserError("explain= is not for a model of masks or boxes, which says where in the image things are.")
+    if not given.get("drawn", "-"):
+        raise UserError("drawn= is empty; give it the name of a folder, or leave it out.")
+    print(viewer.describe(), file=sys.stderr)
+    folder = Path(given.get("drawn", "drawn")).expanduser()
+    count = write(viewer.lines(given["input"], folder, as_json=given["format"] == "json"), given.get("out"))
+    if count == 0:
+        raise UserError(viewer.unreadable[0])
+    for line in viewer.unreadable:
+        print(f"Skipped: {line}", file=sys.stderr)
+    return 0
+
+
 def reading_of(given: dict[str, str]) -> dict[str, str]:
     return {key: given[f"data.{key}"] for key in ("separator", "encoding", "text") if f"data.{key}" in given}
 
@@ -164,11 +186,19 @@ def main() -> int:
     check(given)
     check_explain(given)
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
+    from zoo import overlay
+    from zoo.checkpoint import find, read
     from zoo.doubt import Doubt
-    from zoo.predict import load
+    from zoo.predict import predictor_of
 
     allow = [name.strip() for name in given.get("allow", "").split(",") if name.strip()]
-    predictor = load(given["ckpt"], allow)
+    path = find(given["ckpt"])
+    checkpoint = read(path)
+    if overlay.draws(checkpoint):
+        return write_drawn(overlay.viewer_of(checkpoint, path, allow), given)
+    if "drawn" in given:
+        raise UserError("drawn= is for a model of masks or boxes, and this one answers otherwise; leave it out.")
+    predictor = predictor_of(checkpoint, path, allow)
     if "features" in given:
         write_features(predictor, given, settings, allow)
         return 0

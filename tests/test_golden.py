@@ -36,10 +36,10 @@ TASKS = [name for name in options("task") if name != "auto"]  # which is what th
 MODELS = [name for name in options("model") if name != "custom"]
 EMBEDDED = ["digits", "iris", "diabetes", "breast_cancer", "xor", "mnist1d"]  # no download
 EMBEDDED += ["python_docs", "python_topics", "adding", "copy_memory", "waves"]
-EMBEDDED += ["masked_docs", "words_docs", "dates", "captions"]
+EMBEDDED += ["masked_docs", "words_docs", "dates", "captions", "shapes", "boxed_shapes"]
 EMBEDDED_PAIRS = ["reverse", "addition", "babi", "summarize", "chat"]  # of the same kind as dates
 ALIKE = [*EMBEDDED_PAIRS, "bars", "ring", "grid", "nudged_digits"]  # which the slow tests try as well
-MADE = ("adding", "copy_memory", "dates", "captions", *EMBEDDED_PAIRS)
+MADE = ("adding", "copy_memory", "dates", "captions", "shapes", "boxed_shapes", *EMBEDDED_PAIRS)
 SMALL = {name: ["data.num_train=64", "data.num_val=2", "data.num_test=2"] for name in MADE}
 # Nothing is looked at but the losses: one small batch is validated, and layers are not measured.
 LOSSES_ALONE = ("trainer.limit_val_batches=1", "data.eval_batch_size=16", "callbacks.activity=null")

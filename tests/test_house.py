@@ -35,6 +35,9 @@ MAY_IMPORT = {
     "decoding": ({"beam", "onednn", "states"}, {"torch"}),
     "embeddings": (set(), {"torch"}),
     "generative_metrics": ({"layers"}, {"torch", "scipy"}),
+    "boxes": (set(), {"torch", "torchvision", "torchmetrics"}),
+    "overlaps": (set(), {"torch"}),
+    "segmenters": ({"overlaps"}, {"torch", "sklearn", "scipy"}),
     "metrics": (set(), {"torch", "torchmetrics", "sklearn", "scipy", "sacrebleu"}),
     "models": ({"layers"}, {"torch"}),
     "data": (
@@ -43,7 +46,7 @@ MAY_IMPORT = {
     ),
     "tasks": (
         {"batches", "losses", "metrics", "noise", "optim", "explain", "pictures", "text", "decoding", "embeddings"}
-        | {"codes", "generative_metrics", "partition", "probe"},
+        | {"boxes", "codes", "generative_metrics", "overlaps", "partition", "probe"},
         {"torch", "lightning", "torchmetrics"},
     ),
     "callbacks": (
@@ -116,6 +119,7 @@ MAY_IMPORT = {
     "inputs": ({"data"}, {"torch"}),
     "predict": ({"checkpoint", "inputs", "losses", "purpose"}, {"torch"}),
     "doubt": ({"predict"}, {"torch"}),
+    "overlay": ({"boxes", "checkpoint", "inputs", "losses", "pictures", "purpose"}, {"torch"}),
     "mistakes": ({"checkpoint", "data", "evaluate", "inputs", "predict"}, {"torch"}),
     "features": ({"checkpoint", "data", "evaluate", "inputs", "layers", "predict"}, {"torch"}),
     "few_shot": ({"checkpoint", "data", "evaluate", "layers", "losses", "purpose"}, {"torch"}),
@@ -141,6 +145,7 @@ MAY_IMPORT = {
             "launch",
             "peers",
             "resume",
+            "segmenters",
             "settings",
             "signals",
             "support_vectors",

@@ -18,8 +18,11 @@ OF_THE_WEIGHTS = ["weights", "weights_and_loops", "no_rng", "no_sampler", "no_op
 OF_WHAT_IS_SHOWN = ["no_callbacks", "no_process_state", "no_curves"]
 # Where images are no input; small batches, for there are few paragraphs.
 OF_THEIR_OWN = {"textcnn": ("python_topics", 16), "dlinear": ("waves", 32)}
+OF_THEIR_OWN |= {"unet": ("shapes", 16), "yolo": ("boxed_shapes", 16)}
 # What more is asked of a model, so that the run has something to lose.
 ASKED_FOR = {
+    "unet": "model.channels=[4,8] model.dropout=0.1 task.dice_weight=1 data.num_train=400",
+    "yolo": "model.channels=[4,4,8] model.dropout=0.1 data.num_train=400",
     "autoencoder": "task.noise=gaussian model.code_activation=Sigmoid task.sparsity=kl task.contraction=0.01",
     "conv_autoencoder": "task.noise=salt_and_pepper task.sparsity=l1",
     "vae": "model.hidden_features=[32] task.binarize=stochastic",

@@ -23,9 +23,13 @@ from zoo.settings import check_settings
             "instance model=gru, or other data",
         ),
         (["model=captioner", "data=xor"], "Data sets that do: bars, captions, "),
+        (["model=unet", "data=digits"], "model=unet needs data.mask_classes, and data=digits does not give it"),
+        (["model=yolo", "data=shapes"], "Data sets that do: boxed_shapes."),
+        (["model=resnet", "data=shapes"], "task=segmentation needs a segmenter; use model=unet, or other data"),
+        (["model=vit", "data=boxed_shapes"], "task=detection needs a detector; use model=yolo, or other data"),
         (["model=vit", "data=xor"], "Data sets that do: bars, cifar10, digits, "),
     ],
-    ids=["one answer", "other heads", "with captions", "without captions"],
+    ids=["one answer", "other heads", "with captions", "no masks", "no boxes", "masks", "boxes", "without captions"],
 )
 def test_what_cannot_answer_as_the_task_asks_is_one_line_with_what_could(overrides, told, tmp_path):
     with pytest.raises(UserError) as error:

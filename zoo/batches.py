@@ -3,7 +3,7 @@
 Every batch has `.inputs`, the tuple that a model is called with, and `.targets`, what its answer is compared with.
 
 Axes: B batch, C channels, H height (of an image) or horizon (of a series), W width, F features, K classes or target
-columns, T steps (of a target), S steps of a source, L steps of the past
+columns, T steps (of a target), S steps of a source, L steps of the past, M things in an image
 """
 
 from typing import NamedTuple
@@ -49,6 +49,46 @@ class DomainBatch(NamedTuple):
     @property
     def targets(self) -> Tensor:
         return self.label
+
+
+class MaskBatch(NamedTuple):
+    """Images with the class of each pixel.
+
+    image: (B, C, H, W) float, already normalized.
+    mask: (B, H, W) int64 class index; 255 where nobody knows, which does not count.
+    """
+
+    image: Tensor
+    mask: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor]:
+        return (self.image,)
+
+    @property
+    def targets(self) -> Tensor:
+        return self.mask
+
+
+class BoxBatch(NamedTuple):
+    """Images with a box and a class for each thing in them, padded to the most in the part.
+
+    image: (B, C, H, W) float, already normalized.
+    boxes: (B, M, 4) float, left, top, right, bottom in pixels, counted from the image's corner; 0 where padded.
+    labels: (B, M) int64 class index; -1 where padded.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor]:
+        return (self.image,)
+
+    @property
+    def targets(self) -> Tensor:
+        return self.labels
 
 
 class TableBatch(NamedTuple):

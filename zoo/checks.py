@@ -22,11 +22,11 @@ def check_processes(data: Any) -> None:
 
 
 def check_baselines(cfg: Any, data: Any) -> None:
-    """Raises UserError where scikit-learn's models cannot stand beside the network."""
-    if cfg.get("baselines") and "num_features" not in data.prepare().facts:
+    """Raises UserError where no simple methods can stand beside the network."""
+    if cfg.get("baselines") and not {"num_features", "mask_classes"} & set(data.prepare().facts):
         raise UserError(
-            f"baselines=true is for images and tables with classes or quantities, and data={choice(cfg, 'data')} has "
-            "none; leave it out."
+            f"baselines=true is for images and tables with classes or quantities, and for masks, and "
+            f"data={choice(cfg, 'data')} has none; leave it out."
         )
 
 
@@ -92,7 +92,7 @@ def instead(config: dict[str, Any], name: str, own: bool) -> str:
 
 
 def output_shape(config: dict[str, Any], batch: Any) -> tuple[Any, ...]:
-    """What a task needs for each sample, by its head: one answer, one at each step, or one for each step ahead."""
+    """What a task needs for each sample, by its head: one answer, or one for each step, pixel or step ahead."""
     outputs, head = config["task"].get("num_outputs"), config["task"].get("head")
     if head in ("reconstruction", "quantization"):
         return tuple(batch.inputs[0].shape[1:])
@@ -103,4 +103,6 @@ def output_shape(config: dict[str, Any], batch: Any) -> tuple[Any, ...]:
         return batch.inputs[0].shape[1], outputs
     if head == "sequence":
         return batch.targets.shape[1], outputs
+    if head == "segmenter":
+        return outputs, *batch.targets.shape[1:]
     return (config["data"]["horizon"], outputs) if head == "forecaster" else (outputs,)

@@ -9,7 +9,9 @@ from zoo.commandline import CONFIGS, options
 from zoo.errors import UserError
 from zoo.settings import FACTS, choice
 
-SEQUENCE_HEADS = ("next_step", "forecaster", "masked", "sequence")  # that few models have
+RARE_HEADS = ("next_step", "forecaster", "masked", "sequence", "segmenter", "detector")  # that few models have
+# By what a model's yaml takes from the data: the only head that it has, and that no model has by chance.
+OWN_HEADS = {"tgt_vocab_size": "sequence", "mask_classes": "segmenter", "box_classes": "detector"}
 ALL_HEADS = ("classifier", "regressor", "next_step", "forecaster")  # of a model whose yaml names none of its own
 
 
@@ -27,6 +29,8 @@ def check_pair(cfg: DictConfig) -> None:
             raise misfit(cfg, group, *forms)
         lacks = re.findall(r"\$\{task\.(\w+)", str(list(settings.values())))
         if group == "model" and set(lacks) - {str(key) for key in cfg.task}:
+            if cfg.task.get("head") in OWN_HEADS.values():
+                check_head(cfg)
             raise stranger(cfg)
     check_head(cfg)
 
@@ -58,16 +62,17 @@ def heads_of(name: str) -> tuple[str, ...] | None:
     """The heads that a model's yaml names; None where it names none, for it has one alone or leaves it to the task."""
     path = CONFIGS / "model" / f"{name}.yaml"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if "${data.tgt_vocab_size}" in text:
-        return ("sequence",)
+    for fact, head in OWN_HEADS.items():
+        if f"${{data.{fact}}}" in text:
+            return (head,)
     lines = [line.partition("#")[2] for line in text.splitlines() if "${task.head}" in line]
     return (tuple(re.findall(r"\w+", lines[0])) or ALL_HEADS) if lines else None
 
 
 def with_head(head: str | None) -> str:
-    """Which models have a head for sequences, where one is needed."""
+    """Which models have a head that few have, where one is needed."""
     fit = [name for name in options("model") if head in (heads_of(name) or ())]
-    return f"; use model={' or '.join(fit)}" if fit and head in SEQUENCE_HEADS else ""
+    return f"; use model={' or '.join(fit)}" if fit and head in RARE_HEADS else ""
 
 
 def check_head(cfg: DictConfig) -> None:
@@ -75,7 +80,7 @@ def check_head(cfg: DictConfig) -> None:
     if choice(cfg, "model") not in options("model"):  # composed without a name, or from elsewhere
         return
     head, has = cfg.task.get("head"), heads_of(choice(cfg, "model"))
-    fits = head != "sequence" if has is None else head in has
+    fits = head not in OWN_HEADS.values() if has is None else head in has
     if head is None or fits or not str(cfg.model.get("_target_")).startswith("zoo."):
         return
     what = f"answers as {' or '.join(has)}" if has else "gives one answer for a sample"
@@ -91,13 +96,19 @@ def misfit(cfg: DictConfig, group: str, *keys: str) -> UserError:
     would_do = [name for name in options("data") if set(keys) & set(declares(name))]
     if group == "task":  # a series has targets, too, and is forecast
         would_do = [name for name in would_do if head_of(name) in (None, cfg.task.get("head"))]
-    elif "tgt_vocab_size" not in cfg.model.keys():  # noqa: SIM118 - pictures with sentences are for a captioner
-        would_do = [name for name in would_do if head_of(name) != "sequence"]
+    elif not set(keys) & set(OWN_HEADS):  # pictures with sentences are for a captioner, those with masks for a U-Net
+        others = [head for fact, head in OWN_HEADS.items() if fact not in declared_by(cfg.model)]
+        would_do = [name for name in would_do if head_of(name) not in others]
     needs = " or ".join(f"data.{key}" for key in keys)
     return UserError(
         f"{group}={choice(cfg, group)} needs {needs}, and data={choice(cfg, 'data')} does not give it (it gives "
         f"{gives}). Data sets that do: {', '.join(would_do) or 'none'}."
     )
+
+
+def declared_by(model: DictConfig) -> list[str]:
+    """The facts of data that a model takes."""
+    return re.findall(r"\$\{data\.(\w+)", str(OmegaConf.to_container(model, resolve=False)))
 
 
 def declares(name: str) -> list[str]:

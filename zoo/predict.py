@@ -198,7 +198,11 @@ def load(source: str | Path, allow: Sequence[str] = ()) -> Predictor:
         UserError: no checkpoint, one that was refused, or one of a model that answers with neither labels nor values.
     """
     path = find(source)
-    checkpoint = read(path)
+    return predictor_of(read(path), path, allow)
+
+
+def predictor_of(checkpoint: dict[str, Any], path: Path, allow: Sequence[str] = ()) -> Predictor:
+    """The same of a checkpoint that was read from `path`."""
     model = build_model(checkpoint, path, allow)
     kind, measure, border = answer_kind(checkpoint, model, path)
     config, preprocessing = checkpoint["config"], checkpoint["preprocessing"]

@@ -21,6 +21,8 @@ USES = {
     ("classifier", "text"): ("answers to a text", TEXT),
     ("regressor", "text"): ("answers to a text", TEXT),
     ("classifier", "image"): ("answers to an image", PHOTO),
+    ("segmenter", "image"): ("says what each pixel shows", PHOTO),
+    ("detector", "image"): ("draws boxes around things", PHOTO),
     ("classifier", "table"): ("answers to rows of a table", ROWS),
     ("regressor", "table"): ("answers to rows of a table", ROWS),
     ("forecaster", "series"): ("forecasts a series", "predict.py {ckpt} input=series.csv"),

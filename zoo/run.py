@@ -299,7 +299,14 @@ def baseline_metrics(built: Any) -> dict[str, float]:
 
     loaded = built.data.prepare()
     parts, facts = loaded.parts, loaded.facts
+    test = parts.get("test", parts["train"])
+    if "mask_classes" in facts:
+        from zoo import segmenters
+
+        return segmenters.baselines(
+            test, facts["mask_classes"], *(loaded.preprocessing[key] for key in ("mean", "std"))
+        )
     # The data's targets are standardized; an error is given in their own units, like the network's.
     spread = facts.get("target_std", [1.0])
-    train, test, kind = parts["train"], parts.get("test", parts["train"]), facts.get("kind", "")
+    train, kind = parts["train"], facts.get("kind", "")
     return baselines(train, test, kind, spread=spread) | support_vectors(train, test, kind)

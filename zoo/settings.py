@@ -19,6 +19,7 @@ FACTS = (
     *("image_shape", "num_features", "num_classes", "num_targets"),
     *("vocab_size", "input_size", "seq_len", "horizon"),
     *("src_vocab_size", "tgt_vocab_size", "num_words"),
+    *("mask_classes", "box_classes"),
 )
 NEEDED = ("model", "data", "task", "optimizer", "trainer")
 NOTES = ("choices", "overrides", "published", "begins_with")  # top-level keys that are written down and steer nothing
@@ -97,6 +98,8 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "task.length_penalty": (False, 0, inf),
     "task.max_steps": (True, 1, inf),
     "task.translate_val": (True, 0, inf),
+    "task.dice_weight": (False, 0, inf),
+    "model.num_boxes": (True, 1, inf),
     "model.latent_size": (True, 1, inf),
     "task.noise_level": (False, 0, inf),
     "task.sparsity_weight": (False, 0, inf),

@@ -56,7 +56,7 @@ def samples_of(batch: Any) -> list[bytes]:
     if hasattr(batch, "tgt_mask"):
         return [sample_of_pairs(batch, i) for i in range(len(batch.src))]
     tensors, mask = [t.numpy() for t in batch], getattr(batch, "mask", None)
-    if mask is None:
+    if mask is None or mask.ndim != 2:  # classes of pixels are no padding
         return [b"".join(t[i].tobytes() for t in tensors) for i in range(len(tensors[0]))]
     lengths, found = mask.sum(1).tolist(), []
     for i, length in enumerate(lengths):

@@ -88,7 +88,7 @@ SECTIONS = {
     "Without labels": {
         "samples/reconstructions": "autoencoders and Boltzmann machines: inputs, and what comes back from their "
         "codes; of a table, each column's true against its returned value",
-        "samples/enlarged": "super-resolution: images as they were, by the network, by bicubic interpolation, and small",
+        "samples/enlarged": "super-resolution: images as they were, by the network, by bicubic rule, and as they came",
         "samples/codes": "where validation samples lie by their codes (of a prototypical network by its outputs), in "
         "colours of their classes; more than two dimensions are seen along the two in which they vary most",
         "samples/samples": "variational autoencoders: new samples, always from the same noise; with classes, a row "

@@ -149,7 +149,8 @@ class Augmented(Dataset):
     """A data set whose raw samples are changed before they become a batch.
 
     Args:
-        dataset: has `rows(indices)`, raw tensors of which the first is changed, and `make_batch(*rows)`.
+        dataset: has `rows(indices)`, raw tensors of which the first is changed, and `make_batch(*rows)`; where the
+            others lie in the first, as masks do, also `moved(augment, others, indices, epoch, seed)`.
         augment: (raw samples, indices (B,), epoch, seed) -> raw samples, a pure function; see `zoo.augment`.
         seed: of the augmentation.
     """
@@ -163,6 +164,8 @@ class Augmented(Dataset):
     def __getitem__(self, place: tuple[Tensor, int]) -> Any:
         indices, epoch = place
         samples, *others = self.dataset.rows(indices)
+        if hasattr(self.dataset, "moved"):
+            others = self.dataset.moved(self.augment, others, indices, epoch, self.seed)
         return self.dataset.make_batch(self.augment(samples, indices, epoch, self.seed), *others)
 
 
@@ -336,7 +339,8 @@ class DataModule(LightningDataModule):
         if not hasattr(train, "rows"):
             return False
         rows = train.rows(first)
-        return augment.suits(type(train.make_batch(*rows)).__name__, rows[0])  # type: ignore[attr-defined]
+        batch_type = getattr(train, "augmented_as", type(train.make_batch(*rows)).__name__)  # type: ignore[attr-defined]
+        return augment.suits(batch_type, rows[0])
 
     def part(self, name: str) -> Dataset:
         parts = self.prepare().parts

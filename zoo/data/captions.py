@@ -17,6 +17,7 @@ from torch import Tensor
 
 from zoo.batches import PairBatch
 from zoo.data.base import PARTS, DataModule, InMemory, Loaded
+from zoo.data.drawing import SHAPES, outlines
 from zoo.data.images import ImagePreprocessing, check_size, fingerprint
 from zoo.data.pair_preprocessing import PairWords, decoder_steps, load_tokenizer
 from zoo.errors import UserError
@@ -24,7 +25,6 @@ from zoo.text import EOS_NUMBER, PAIR_SPECIAL, Tokenizer
 
 KIND = "captions"
 SIZE = 32  # H and W
-SHAPES = ("circle", "square", "triangle")
 COLOURS = {
     **{"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230)},
     **{"yellow": (230, 210, 40), "purple": (160, 50, 190), "white": (235, 235, 235)},
@@ -81,18 +81,6 @@ def draw_scenes(number: int, generator: torch.Generator) -> Scenes:
         pair=pair,
         place=place,
     )
-
-
-def outlines(shape: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
-    """Which pixels each of N shapes covers: kinds (N,), centres (N, 2), radii (N,) -> (N, H, W) bool."""
-    grid = torch.arange(SIZE, dtype=torch.float32)
-    y = (grid[None, :, None] - centre[:, 0, None, None]) / radius[:, None, None]  # (N, H, 1), -1 to 1 within
-    x = (grid[None, None, :] - centre[:, 1, None, None]) / radius[:, None, None]  # (N, 1, W)
-    circle = y.square() + x.square() <= 1  # (N, H, W)
-    square = torch.maximum(y.abs(), x.abs()) <= 0.9
-    triangle = (x.abs() <= (y + 1) / 2) & (y <= 1)  # its tip is at the top
-    kind = shape[:, None, None]
-    return torch.where(kind == 0, circle, torch.where(kind == 1, square, triangle))
 
 
 def paint(scenes: Scenes, generator: torch.Generator, *, noise: float) -> Tensor:
