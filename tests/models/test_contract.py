@@ -22,7 +22,7 @@ RECURRENT = ("rnn", "lstm", "gru")
 EXTRA_DATA = {"mlp": ["xor", "diabetes", "breast_cancer"], "perceptron": ["xor"]}
 EXTRA_DATA |= {model: ["digits", "mnist1d", "adding", "copy_memory", "waves"] for model in RECURRENT}
 MEMORIZED = dict.fromkeys(RECURRENT, "digits")  # running text takes longer than a test may
-FEW = {"gpt": 2, "bert": 2, "vq_vae": 4, "unet": 4, "transformer": 8, "captioner": 8}  # learnt by heart, where one costs much
+FEW = {"gpt": 2, "bert": 2, "vq_vae": 4, "unet": 4, "transformer": 8, "captioner": 8}  # learnt by heart
 STEPS = {"skipgram": 400}  # its vectors start near 0
 # What they lower is no error that falls to 0: a bound, two losses against each other, chances of what is drawn.
 WITHOUT_ANSWER = ("vae", "cvae", "gan", "dcgan", "rbm", "dbn", "stacked_autoencoder")
