@@ -24,7 +24,7 @@ FILE = Path(__file__).with_name("golden.json")
 MODELS = [name for name in options("model") if name != "custom"]
 EMBEDDED = ["digits", "iris", "diabetes", "breast_cancer", "xor", "mnist1d"]  # no download
 EMBEDDED += ["python_docs", "python_topics", "adding", "copy_memory", "waves"]
-EMBEDDED += ["masked_docs", "words_docs", "dates", "captions"]
+EMBEDDED += ["masked_docs", "words_docs", "dates", "captions", "cartpole"]
 EMBEDDED_PAIRS = ["reverse", "addition", "babi", "summarize", "chat"]  # of the same kind as dates
 MADE = ("adding", "copy_memory", "dates", "captions", *EMBEDDED_PAIRS)
 SMALL = {name: ["data.num_train=64", "data.num_val=2", "data.num_test=2"] for name in MADE}

@@ -23,7 +23,8 @@ def check_processes(data: Any) -> None:
 
 def check_baselines(cfg: Any, data: Any) -> None:
     """Raises UserError where scikit-learn's models cannot stand beside the network."""
-    if cfg.get("baselines") and "num_features" not in data.prepare().facts:
+    facts = data.prepare().facts
+    if cfg.get("baselines") and ("num_features" not in facts or facts.get("kind") == "control"):
         raise UserError(
             f"baselines=true is for images and tables with classes or quantities, and data={choice(cfg, 'data')} has "
             "none; leave it out."

@@ -93,6 +93,9 @@ def misfit(cfg: DictConfig, group: str, *keys: str) -> UserError:
         would_do = [name for name in would_do if head_of(name) in (None, cfg.task.get("head"))]
     elif "tgt_vocab_size" not in cfg.model.keys():  # noqa: SIM118 - pictures with sentences are for a captioner
         would_do = [name for name in would_do if head_of(name) != "sequence"]
+    acting, model = {"num_actions", "action_size"}, choice(cfg, "model")
+    if not acting & set(keys) and model in options("model") and task_of(model):  # it is not trained by acting
+        would_do = [name for name in would_do if not acting & set(declares(name))]
     needs = " or ".join(f"data.{key}" for key in keys)
     return UserError(
         f"{group}={choice(cfg, group)} needs {needs}, and data={choice(cfg, 'data')} does not give it (it gives "

@@ -55,6 +55,8 @@ TAGS = {
     "samples/attention_2": "the same of the second translation",
     "samples/attention_heads": "the first translation again: each head of the last layer",
     "samples/hidden_tokens": "BERT: a text with hidden tokens, what stood there, and what the model thinks",
+    "samples/episode": "acting: one episode without exploring, what was seen, done and expected at each step",
+    "samples/frames": "the same episode, drawn at some of its steps",
     "samples/neighbours": "word vectors: a few frequent words and those whose vectors are nearest to theirs",
     "samples/confusion_matrix": "true class by row, predicted class by column, on validation and at last on test",
     "samples/predictions": "inputs with what the model says; green is right, red is wrong",
