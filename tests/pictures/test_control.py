@@ -28,7 +28,8 @@ def test_real_valued_actions_are_curves_and_of_many_values_the_first_are_drawn()
 
 
 def test_frames_are_spread_over_the_episode_and_of_one_scale():
-    lines = CartPole().lines(torch.linspace(0, 1, 100)[:, None] * torch.tensor([1.0, 0.0, 0.1, 0.0]))
+    way = torch.linspace(0, 1, 100)[:, None] * torch.tensor([1.0, 0.0, 0.1, 0.0])
+    lines = CartPole().lines(CartPole().measured(way))
     figure = frames(lines)
     titles = [axis.get_title() for axis in figure.axes]
     assert len(figure.axes) == NUM_FRAMES

@@ -88,7 +88,7 @@ def test_nothing_follows_an_end(double):
 
 
 def test_a_great_error_counts_in_proportion_and_the_goal_stands_still():
-    task = task_of()
+    task = task_of(delta=1.0)
     task.losses(transitions((0, 1, 3.0, 1, False)))["loss"].backward()
     gradient = task.model.rows.grad
     assert gradient[0].tolist() == [0.0, -1.0]  # Huber's, of an error of 11

@@ -18,8 +18,9 @@ Actions are the best that is known, and with probability epsilon any. Of a batch
 Departures from the paper
 1. Several environments side by side, a step in each between two updates; the paper has one, and 4 steps.
 2. An update draws from what is remembered before the step at hand, not after it.
-3. Rewards and values are as the world has them; the paper cuts off rewards below -1 and above 1. Its cut of the error
-   is the Huber loss, as here.
+3. Rewards and values are as the world has them, and an error counts squared up to a `delta` of 100. The paper cuts off
+   rewards below -1 and above 1, and errors as a Huber loss with a delta of 1 does; with values of about 100, an end
+   then counts too little against all that lets them grow.
 
 Axes: B batch, F values of a state, K actions
 """
@@ -59,7 +60,7 @@ class QLearning(Reinforcement):
         target_every: int = 50,
         target_rate: float = 1.0,
         double: bool = False,
-        delta: float = 1.0,
+        delta: float = 100.0,
         epsilon_start: float = 1.0,
         epsilon_end: float = 0.05,
         epsilon_steps: int = 100_000,
