@@ -36,7 +36,7 @@ TASKS = [name for name in options("task") if name != "auto"]  # which is what th
 MODELS = [name for name in options("model") if name != "custom"]
 EMBEDDED = ["digits", "iris", "diabetes", "breast_cancer", "xor", "mnist1d"]  # no download
 EMBEDDED += ["python_docs", "python_topics", "adding", "copy_memory", "waves"]
-EMBEDDED += ["masked_docs", "words_docs", "dates", "captions", "shapes", "boxed_shapes"]
+EMBEDDED += ["masked_docs", "words_docs", "dates", "captions", "shapes", "boxed_shapes", "cartpole"]
 EMBEDDED_PAIRS = ["reverse", "addition", "babi", "summarize", "chat"]  # of the same kind as dates
 ALIKE = [*EMBEDDED_PAIRS, "bars", "ring", "grid", "nudged_digits"]  # which the slow tests try as well
 MADE = ("adding", "copy_memory", "dates", "captions", "shapes", "boxed_shapes", *EMBEDDED_PAIRS)

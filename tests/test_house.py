@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "metrics": (set(), {"torch", "torchmetrics", "sklearn", "scipy", "sacrebleu"}),
     "models": ({"layers"}, {"torch"}),
     "data": (
-        {"batches", "augment", "text"},
+        {"batches", "augment", "noise", "text"},
         {"torch", "torchvision", "lightning", "sklearn", "scipy", "PIL", "mnist1d"},
     ),
     "tasks": (

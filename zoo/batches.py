@@ -3,7 +3,8 @@
 Every batch has `.inputs`, the tuple that a model is called with, and `.targets`, what its answer is compared with.
 
 Axes: B batch, C channels, H height (of an image) or horizon (of a series), W width, F features, K classes or target
-columns, T steps (of a target), S steps of a source, L steps of the past, M things in an image
+columns, T steps (of a target), S steps of a source, L steps of the past, M things in an image, A values of an
+action
 """
 
 from typing import NamedTuple
@@ -250,3 +251,24 @@ class SkipgramBatch(NamedTuple):
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
         return (self.center, self.context, self.negatives)
+
+
+class TransitionBatch(NamedTuple):
+    """Steps of episodes: what was done in a state, and what came of it.
+
+    state, next_state: (B, F) float.
+    action: (B,) int64, number of an action; or (B, A) float.
+    reward: (B,) float.
+    terminated: (B,) bool, True where the world itself has ended, so that nothing follows. Not where a time limit cut
+        the episode short: what would have followed is worth what it always is.
+    """
+
+    state: Tensor
+    action: Tensor
+    reward: Tensor
+    next_state: Tensor
+    terminated: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor]:
+        return (self.state,)

@@ -23,7 +23,9 @@ def check_processes(data: Any) -> None:
 
 def check_baselines(cfg: Any, data: Any) -> None:
     """Raises UserError where no simple methods can stand beside the network."""
-    if cfg.get("baselines") and not {"num_features", "mask_classes"} & set(data.prepare().facts):
+    facts = data.prepare().facts
+    acting = facts.get("kind") == "control"
+    if cfg.get("baselines") and (acting or not {"num_features", "mask_classes"} & set(facts)):
         raise UserError(
             f"baselines=true is for images and tables with classes or quantities, and for masks, and "
             f"data={choice(cfg, 'data')} has none; leave it out."

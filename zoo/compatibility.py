@@ -99,6 +99,9 @@ def misfit(cfg: DictConfig, group: str, *keys: str) -> UserError:
     elif not set(keys) & set(OWN_HEADS):  # pictures with sentences are for a captioner, those with masks for a U-Net
         others = [head for fact, head in OWN_HEADS.items() if fact not in declared_by(cfg.model)]
         would_do = [name for name in would_do if head_of(name) not in others]
+    acting, model = {"num_actions", "action_size"}, choice(cfg, "model")
+    if not acting & set(keys) and model in options("model") and task_of(model):  # it is not trained by acting
+        would_do = [name for name in would_do if not acting & set(declares(name))]
     needs = " or ".join(f"data.{key}" for key in keys)
     return UserError(
         f"{group}={choice(cfg, group)} needs {needs}, and data={choice(cfg, 'data')} does not give it (it gives "

@@ -19,7 +19,7 @@ FACTS = (
     *("image_shape", "num_features", "num_classes", "num_targets"),
     *("vocab_size", "input_size", "seq_len", "horizon"),
     *("src_vocab_size", "tgt_vocab_size", "num_words"),
-    *("mask_classes", "box_classes"),
+    *("mask_classes", "box_classes", "num_actions", "action_size"),
 )
 NEEDED = ("model", "data", "task", "optimizer", "trainer")
 NOTES = ("choices", "overrides", "published", "begins_with")  # top-level keys that are written down and steer nothing
@@ -117,6 +117,8 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "task.kl_warmup_epochs": (False, 0, inf),
     "task.free_bits": (False, 0, inf),
     "task.n_critic": (True, 1, inf),
+    "task.target_every": (True, 1, inf),
+    "task.epsilon_steps": (True, 1, inf),
     "model.num_classes": (True, 1, inf),
     "model.pieces": (True, 1, inf),
     "model.generator_channels": (True, 1, inf),
