@@ -1,4 +1,4 @@
-"""Writes the tables of results in README.md from the files in results/.
+"""Writes the tables of results in README.md and docs/ from the files in results/.
 
 python scripts/results_table.py
 
@@ -11,19 +11,28 @@ import json
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.commandline import guarded
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- {}: written by scripts/results_table.py -->", "<!-- end of {} -->"
+RESULTS_PAGE, FEW_LABELS_PAGE = "docs/results.md", "docs/fine_tuning.md"
+SHOWN = (  # in the README: some of each family
+    *("mlp_256_fashion_mnist", "lenet5_fashion_mnist", "resnet20_fashion_mnist", "cnn_mnist1d", "unet_shapes"),
+    *("mobilenet_v2_ants_bees", "textcnn_mr", "lstm_tiny_shakespeare", "gpt_medium_tiny_shakespeare", "jsb_lstm"),
+    *("bahdanau_multi30k", "transformer_multi30k", "vae_mnist", "rbm_digits", "dlinear_etth1", "dqn_cartpole"),
+)
 NUM_IMAGES = 29_404  # of the digits 5 to 9 in MNIST's training part
 
 
-def table(results: Path) -> str:
-    """One row a recipe, in the order of their names."""
+def table(results: Path, recipes: Sequence[str] | None = None) -> str:
+    """One row a recipe, in the order of their names; or these alone."""
     lines = ["| recipe | metric | ours | n | published | verdict | minutes a seed |", "|---|---|---|---|---|---|---|"]
     for path in sorted(results.glob("*.json")):
+        if recipes is not None and path.stem not in recipes:
+            continue
         result = json.loads(path.read_text(encoding="utf-8"))
         spread = "" if result["standard_deviation"] is None else f" ± {result['standard_deviation']:.4f}"
         published = result["published"]
@@ -58,14 +67,19 @@ def with_table(text: str, rows: str, name: str = "results") -> str:
     return f"{before}{begin}\n{rows}\n{end}{after}"
 
 
-def with_tables(text: str, results: Path) -> str:
-    return with_table(with_table(text, table(results)), few_labels(results / "few_labels"), "few labels")
+def pages(results: Path) -> dict[str, str]:
+    """What each file that has a table should hold."""
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", RESULTS_PAGE, FEW_LABELS_PAGE)}
+    return {
+        "README.md": with_table(texts["README.md"], table(results, SHOWN), "some results"),
+        RESULTS_PAGE: with_table(texts[RESULTS_PAGE], table(results), "results"),
+        FEW_LABELS_PAGE: with_table(texts[FEW_LABELS_PAGE], few_labels(results / "few_labels"), "few labels"),
+    }
 
 
 def main() -> int:
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    readme.write_text(with_tables(text, ROOT / "results"), encoding="utf-8")
+    for name, text in pages(ROOT / "results").items():
+        (ROOT / name).write_text(text, encoding="utf-8")
     return 0
 
 

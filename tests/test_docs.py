@@ -22,9 +22,11 @@ from zoo.run import configure, run
 
 pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line.strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+# In the order in which they are read. The pages on adding something are done by tests/test_contributing.py.
+PAGES = ["README.md"] + [f"docs/{name}.md" for name in ("settings", "looking", "running", "own_data", "fine_tuning")]
+TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+BLOCKS = [block for text in TEXTS.values() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
+COMMANDS = list(dict.fromkeys(line.strip() for block in BLOCKS for line in block.splitlines() if line.strip()))
 # What the surrounding test run has done already, and what shows a server.
 ELSEWHERE = ('pip install -e ".[test]" && pytest', "tensorboard --logdir outputs")
 HEADERS = sorted(
@@ -113,9 +115,9 @@ def typed(command, folder):
     return words
 
 
-# In the order of the README: a later command uses what an earlier one has left. One process runs a whole file.
+# In the order of the pages: a later command uses what an earlier one has left. One process runs a whole file.
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ELSEWHERE])
-def test_a_command_of_the_readme_runs(command, workplace):
+def test_a_command_of_the_readme_and_its_pages_runs(command, workplace):
     if NEEDS_DOWNLOAD.search(command) and "ZOO_DATA" not in os.environ:
         pytest.skip("needs the data set: set ZOO_DATA to a folder that has it")
     command = command.rpartition("&& ")[2]  # what is installed was installed before the tests start
@@ -126,6 +128,15 @@ def test_a_command_of_the_readme_runs(command, workplace):
     lines = [line for line in ended.stdout.splitlines() if line.strip("-")]  # without the rules of a table
     several = "-m" in command or "sweep" in command or "--" in command  # cells say the same of themselves
     assert len(lines) == len(set(lines)) or several, "no message twice"
+
+
+def test_every_page_is_known_and_every_link_leads_somewhere():
+    others = {"results", "pairs", "house", "add_a_model", "add_a_data_set", "add_a_task"}
+    known = {Path(page).stem for page in PAGES[1:]} | others
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} == known
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_last_lines_say_where_the_run_is_and_how_to_look(workplace):
@@ -164,7 +175,7 @@ def test_tensorboard_shows_a_run_within_ten_seconds(workplace):
 
 
 def test_every_wish_of_the_table_can_be_composed(tmp_path):
-    section = README.split("| wish | write |")[1].split("\n\n")[0]
+    section = TEXTS["docs/settings.md"].split("| wish | write |")[1].split("\n\n")[0]
     wishes = [code for code in re.findall(r"`([^`]+)`", section) if "=" in code]
     assert len(wishes) > 15
     for wish in wishes:

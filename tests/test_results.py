@@ -32,10 +32,18 @@ results_table = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(results_table)
 
 
-def test_the_readme_shows_what_the_files_hold():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert results_table.with_tables(readme, ROOT / "results") == readme
-    assert "| 1000 | 0.9" in readme
+def test_the_readme_and_the_pages_show_what_the_files_hold():
+    for name, text in results_table.pages(ROOT / "results").items():
+        assert (ROOT / name).read_text(encoding="utf-8") == text, "run: python scripts/results_table.py"
+    assert "| 1000 | 0.9" in (ROOT / "docs" / "fine_tuning.md").read_text(encoding="utf-8")
+    rows = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").count("\n| `")
+    assert rows == len(RESULTS)
+    shown = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line in some_rows()]
+    assert len(shown) == len([name for name in results_table.SHOWN if name in RECIPES]) > 10
+
+
+def some_rows():
+    return results_table.table(ROOT / "results", results_table.SHOWN).splitlines()[2:]
 
 
 def result_of(name):

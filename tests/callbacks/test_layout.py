@@ -1,6 +1,7 @@
 """What stands on TensorBoard's custom scalars, and that every chart of every model is explained."""
 
 import json
+from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -11,6 +12,7 @@ from zoo.callbacks.tags import SECTIONS, TAGS, page
 from zoo.commandline import options
 from zoo.run import configure, run
 
+ROOT = Path(__file__).parent.parent.parent
 MODELS = [name for name in options("model") if name != "custom"]
 MADE = ("adding", "copy_memory", "dates", "captions")
 SHORT = (
@@ -43,6 +45,7 @@ def test_a_chart_does_not_take_a_curve_whose_name_merely_begins_alike():
 def test_the_page_has_each_chart_once_under_its_family():
     assert sum(len(section) for section in SECTIONS.values()) == len(TAGS)
     assert page().count("\n| `") == len(TAGS)
+    assert (ROOT / "docs" / "looking.md").read_text(encoding="utf-8").endswith(f"## Every chart\n\n{page()}\n")
     assert [line[4:] for line in page().splitlines() if line.startswith("### ")] == list(SECTIONS)
 
 
