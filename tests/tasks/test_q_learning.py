@@ -2,7 +2,10 @@
 
 import json
 import signal
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +26,7 @@ from zoo.run import configure, run
 from zoo.signals import LISTENER
 from zoo.tasks.q_learning import QLearning
 
+ROOT = Path(__file__).parent.parent.parent
 SGD = partial(torch.optim.SGD, lr=0.1)
 
 
@@ -258,6 +262,22 @@ def test_a_checkpoint_is_judged_again_as_its_run_did(whole):
     found = evaluate(str(whole)).metrics
     assert found["test/return"] == told["test/return"]
     assert found["test/expected_return"] == pytest.approx(told["test/expected_return"])
+
+
+@pytest.mark.slow
+def test_two_processes_act_and_learn_as_one(tmp_path):
+    """Both act alike and remember the same; each learns from its own rows of a batch."""
+    ends = []
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        typed = [*TINY, "trainer.precision=64-true", "trainer.accelerator=cpu", f"trainer.devices={devices}"]
+        words = [sys.executable, str(ROOT / "train.py"), *typed, "logger=none", f"run_dir={folder}"]
+        subprocess.run(words, cwd=tmp_path, capture_output=True, check=True, timeout=200)
+        ends.append(read(folder / "checkpoints" / "last.ckpt"))
+    for name, value in ends[0]["state_dict"].items():
+        torch.testing.assert_close(value, ends[1]["state_dict"][name], rtol=0, atol=1e-12)
+    one, other = (end["Control"]["memory"]["tensors"] for end in ends)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize(
