@@ -67,7 +67,7 @@ def test_the_first_five_losses_of_a_model_stay(model):
 def outcome(model: str, data: str, task: str = "") -> int | None:
     """What a user gets who asks for the pair: its number of parameters after two steps, None where it is refused."""
     words = [f"model={model}", f"data={data}", *([f"task={task}"] if task else []), "logger=none", "test=false"]
-    words += ["trainer.num_threads=1", "trainer.accelerator=cpu", "data.batch_size=8", *LOSSES_ALONE]
+    words += ["trainer.num_threads=1", "trainer.accelerator=cpu", "data.batch_size=32", *LOSSES_ALONE]
     collector = FirstLosses(2)
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -12,7 +12,7 @@ Departures from the paper
 4. A size that does not halve evenly is met again by one more row or column of the transposed convolution.
 
 Axes: B batch, C channels, H height, W width, K classes
-Trained by: segmentation    Data: shapes, mask_folder
+Trained by: segmentation    Data: shapes
 Equal to: the same layers in torch.nn (tests)
 """
 
