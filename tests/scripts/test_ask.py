@@ -163,6 +163,7 @@ def runs_of(command):
     return [[*swept.common, *(f"{key}={value}" for key, value in cell["point"].items())] for cell in swept.cells]
 
 
+@pytest.mark.docs
 @ALL
 def test_its_commands_can_be_composed_and_those_that_take_minutes_be_built(number, script_module, tmp_path):
     question = QUESTIONS[number]
