@@ -187,7 +187,7 @@ def test_its_commands_can_be_composed_and_those_that_take_minutes_be_built(numbe
             compile(typed[-1], command, "exec")
 
 
-@pytest.mark.docs
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [n for n, question in QUESTIONS.items() if "minutes" not in question])
 def test_its_commands_run(number, type_script, tmp_path):
     ran = type_script("ask", number, "run=true", cwd=tmp_path)
