@@ -74,12 +74,15 @@ class SuperResolution(Task):
             )
         if x.min() < 0 or x.max() > 1:
             raise UserError("Super-resolution takes pixels from 0 to 1, and has others here; use data.normalize=false.")
-        with torch.no_grad():
-            said = self.model(made_small(x, self.factor))
-        if said.shape != x.shape:
+        try:
+            with torch.no_grad():
+                shape = getattr(self.model(made_small(x, self.factor)), "shape", ())
+        except (RuntimeError, ValueError):  # layers of the size of a whole image
+            shape = ()
+        if shape != x.shape:
             raise UserError(
-                f"{type(self.model).__name__} makes {tuple(said.shape[1:])} of an image of {tuple(x.shape[1:])} made "
-                "small; use model=espcn or model=srcnn with model.factor=${task.factor}."
+                f"{type(self.model).__name__} makes no {tuple(x.shape[1:])} of an image of that size made small; use "
+                "model=espcn or model=srcnn with model.factor=${task.factor}."
             )
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
