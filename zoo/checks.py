@@ -102,7 +102,7 @@ def output_shape(config: dict[str, Any], batch: Any) -> tuple[Any, ...]:
         channels, height, width = batch.inputs[0].shape[1:]
         return channels, height * config["task"]["factor"], width * config["task"]["factor"]
     if head in ("next_step", "masked"):
-        return batch.inputs[0].shape[1], outputs
+        return *batch.inputs[0].shape[1:2], outputs
     if head == "sequence":
         return batch.targets.shape[1], outputs
     if head == "segmenter":

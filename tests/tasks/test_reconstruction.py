@@ -299,6 +299,7 @@ def test_a_run_that_was_stopped_inside_an_epoch_ends_like_one_that_was_not(tmp_p
         ),
         (["model=conv_autoencoder", "data=diabetes"], "needs data.image_shape"),
         (["model=vae", "task=reconstruction"], "trained by task=variational"),
+        (["model=stacked_autoencoder", "task=reconstruction"], "gives back no input by itself; use model=autoencoder"),
         (
             ["model=lenet5", "task=reconstruction", "task.pca=false"],
             "is not for model=lenet5.*Models for it: autoencoder",

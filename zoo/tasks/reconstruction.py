@@ -115,6 +115,14 @@ class Reconstruction(Task):
         self.pca: PCA | None = None
         self.num_values = 1  # F
 
+    def answer_of(self, x: Tensor) -> Any:
+        """The shape of the model's answer; nothing is drawn for it."""
+        was_training = self.model.training
+        with torch.no_grad():
+            shape = getattr(self.model.eval()(x), "shape", None)
+        self.model.train(was_training)
+        return shape
+
     def check(self, batch: Any) -> None:
         super().check(batch)
         name = type(self.model).__name__
@@ -122,6 +130,8 @@ class Reconstruction(Task):
         lack = f"has no {' and no '.join(missing)}" if missing else ""
         if hasattr(self.model, "latent"):  # a code is drawn, not computed
             lack = "is trained by task=variational, which its yaml brings"
+        if not lack and self.answer_of(batch.inputs[0]) != batch.inputs[0].shape:
+            lack = "gives back no input by itself"
         if lack:
             raise UserError(f"{name} {lack}; use model=autoencoder or model=conv_autoencoder.")
         if self.kind == "bce" and getattr(self.model, "output_activation", None):
