@@ -25,6 +25,8 @@ SLOW = (
     "alexnet_fashion_mnist",
     "mobilenet_v2_ants_bees",
     "gpt_python_docs",
+    "gpt_medium_tiny_shakespeare",
+    "nottingham_lstm",
 )
 RECIPES = [name for name in options("experiment") if "/" not in name]  # below are those that show something
 spec = importlib.util.spec_from_file_location("results_table", ROOT / "scripts" / "results_table.py")

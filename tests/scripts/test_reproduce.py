@@ -31,6 +31,7 @@ class Pretence(Workshop):
     """A workshop whose recipes are named after what they do: "0.1" takes that many seconds, "fails" ends with 2."""
 
     def command(self, experiment, seed, run_dir, *words):
+        self.asked = [*getattr(self, "asked", []), (experiment, seed, *words)]
         seconds, status = (0.0, 2) if experiment == "fails" else (float(experiment), 0)
         return [sys.executable, "-c", TRAINER, str(run_dir), str(seed), str(seconds), str(status)]
 
@@ -46,8 +47,11 @@ def pretended(monkeypatch):
     [
         ([0.9, 0.91, 0.92], 0.85, True, "beaten"),
         ([0.9, 0.91, 0.92], 0.915, True, "matched"),
-        ([0.9, 0.91, 0.92], 0.95, True, "missed"),
+        ([0.9, 0.91, 0.92], 0.92, True, "matched"),  # 0.91 + 2 * 0.01 / sqrt(3) = 0.9215
+        ([0.9, 0.91, 0.92], 0.93, True, "missed"),
         ([0.9, 0.91, 0.92], 0.85, False, "missed"),
+        ([0.01, 0.011, 0.012], 0.02, False, "beaten"),
+        ([0.03], 0.02, False, "missed"),
         ([0.9], 0.9, True, "reached once"),
         ([0.9], 0.91, True, "missed"),
     ],
@@ -106,7 +110,10 @@ def test_what_still_trains_at_the_deadline_is_stopped_and_nothing_is_begun(tmp_p
 
 
 def test_a_start_that_two_recipes_share_is_trained_once(tmp_path):
-    ended = {one.name: runs for one, runs in Pretence(tmp_path, 2).run([Recipe("0.01", 1, 1), Recipe("0.02", 1, 1)])}
+    workshop = Pretence(tmp_path, 2)
+    ended = {one.name: runs for one, runs in workshop.run([Recipe("0.01", 1, 1), Recipe("0.02", 1, 1)])}
+    start = f"pretrained={tmp_path / '0.2' / 'seed=0'}"  # of the same seed
+    assert sorted(workshop.asked) == [("0.01", 0, start), ("0.02", 0, start), ("0.2", 0)]
     assert (tmp_path / "0.2" / "seed=0" / "calls.txt").read_text() == "x"
     assert ended["0.02"][0]["metrics"]["seconds"] == pytest.approx(0.22)  # what it begins with counts
 

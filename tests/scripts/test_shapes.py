@@ -11,8 +11,8 @@ from zoo.commandline import CONFIGS
 from zoo.run import configure
 
 MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml") if path.stem != "custom")
-# What a place sees once it has looked at all others, and what a matrix of another layer costs, are not told.
-WITH_UNKNOWNS = ("bert", "captioner", "vit", "cvae", "dbn", "rbm", "stacked_autoencoder")
+# What a place sees that has looked at all others or was enlarged, and what another layer's matrix costs, are not told.
+WITH_UNKNOWNS = ("bert", "captioner", "vit", "cvae", "dbn", "rbm", "stacked_autoencoder", "espcn", "srcnn", "vq_vae")
 SCRIPT = Path(__file__).parents[2] / "scripts" / "shapes.py"
 
 
