@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import os
 import random
+import shlex
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from types import ModuleType
 from typing import NamedTuple
 
 import hydra
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 # Tests run side by side, one process a core; more threads than cores would wait for one another. Before torch is there.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -162,3 +165,78 @@ def csv_regression_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("houses")
     path = write_houses(folder / "houses.csv")
     return train(folder / "run", "data=csv", f"data.path={path}", "data.target=price")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with the files that the documents speak of."""
+    folder = tmp_path_factory.mktemp("workplace")
+    generator = np.random.default_rng(0)
+    rows = [f"{size:.1f},{town},{2.5 * size + (30 if town == 'Ulm' else 0) + noise:.2f}"
+            for size, town, noise in zip(generator.uniform(20, 200, 200), ["Ulm", "Jena"] * 100,
+                                         generator.normal(0, 5, 200), strict=True)]  # fmt: skip
+    for name in ("my houses (2).csv", "houses.csv", "my.csv"):
+        (folder / name).write_text("\n".join(["size,town,price", *rows]) + "\n")
+    (folder / "new_houses.csv").write_text("town,size\nUlm,90.5\nBonn,40\n")
+    weather = [f"{wind:.1f},{int(wind > 5)},{int(wind > 8)}" for wind in generator.uniform(0, 12, 200)]
+    (folder / "weather.csv").write_text("\n".join(["speed,wind,rain", *weather]) + "\n")
+    waves = np.sin(np.arange(600) / 9)[:, None] + generator.normal(0, 0.1, (600, 2))
+    for name, steps in (("series.csv", waves), ("recent.csv", waves[-300:])):
+        (folder / name).write_text("\n".join(["north,south", *(f"{a:.3f},{b:.3f}" for a, b in steps)]) + "\n")
+    reviews = [f"it was {('good', 'bad')[i % 2]} and I was {('glad', 'sad')[i % 2]} {i},{i % 2}" for i in range(200)]
+    (folder / "reviews.csv").write_text("\n".join(["review,stars", *reviews]) + "\n")
+    colours, things = {"rot": "red", "blau": "blue", "alt": "old"}, {"Haus": "house", "Auto": "car", "Buch": "book"}
+    pairs = [f"das {c}e {t}\tthe {colours[c]} {things[t]}" for c in colours for t in things]
+    (folder / "pairs.tsv").write_text("\n".join(pairs * 12) + "\n")
+    (folder / "talk.tsv").write_text("\n".join(pairs * 12) + "\n")
+    (folder / "other_pairs.tsv").write_text("\n".join(f"ein {pair}" for pair in pairs * 12) + "\n")
+    for column, name in enumerate(("a.txt", "b.txt")):
+        (folder / name).write_text("\n".join(pair.split("\t")[column] for pair in pairs * 12) + "\n")
+    (folder / "my.txt").write_text("The rain in Spain stays mainly in the plain. " * 400)
+    rows = generator.normal(size=(60, 5)).astype(np.float32)
+    kinds = {"label": (rows[:, 0] > 0).astype(np.int64), "kind": "multiclass", "classes": ["cats", "dogs"]}
+    np.savez(folder / "features.npz", features=rows, **kinds)
+    for i in range(80):
+        root, kinds = ("photos", ("dogs", "cats")) if i < 40 else ("other_photos", ("hens", "pigs"))
+        place = folder / root / kinds[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 120, (40, 50, 3), dtype=np.uint8)
+        pixels[:, : 25 if i % 2 else 50] += 100
+        Image.fromarray(pixels).save(place / f"{i}.png")
+    Image.fromarray(pixels).save(folder / "photo.png")
+    (folder / "mypkg.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Sequential):\n"
+        "    def __init__(self, in_features: int, num_classes: int, width: int):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(in_features, width), nn.ReLU(), "
+        "nn.Linear(width, num_classes))\n"
+    )
+    return folder
+
+
+def newest(folder, model):
+    """The newest run of a model below outputs/."""
+    runs = sorted((folder / "outputs").glob(f"*/*_{model}_*"), key=lambda path: path.name)
+    return runs[-1]
+
+
+def typed(command, folder):
+    """The words of a command, with this Python and this copy of the zoo, and a real run in place of a placeholder."""
+    if "<run>" in command:
+        run_dir = newest(folder, "lenet5").relative_to(folder)
+        command = command.replace("outputs/<date>/<run>/", f"{run_dir}/")
+    if "<sweep>" in command:
+        run_dir = sorted((folder / "outputs").glob("*/*_sweep"))[-1].relative_to(folder)
+        command = command.replace("outputs/<date>/<sweep>/", f"{run_dir}/")
+    words = shlex.split(command)
+    if words[0] == "torchrun":
+        words = [Path(sys.executable).with_name("torchrun"), *words[1:]]
+        words[words.index("train.py")] = str(ROOT / "train.py")
+    if words[0] == "python":
+        words[:2] = [sys.executable, str(ROOT / words[1])]
+    return words
+
+
+@pytest.fixture(scope="session")
+def typed_words():
+    """typed_words("python train.py ...", folder) -> the words to be run; see `typed`."""
+    return typed

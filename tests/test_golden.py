@@ -98,7 +98,7 @@ def check_refusal(text: str) -> None:
     assert any(hint in text for hint in hints), text
 
 
-@pytest.mark.docs
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_a_pair_of_model_and_data_takes_two_steps_or_is_refused_in_one_line(model):
     found = {data: outcome(model, data) or 0 for data in EMBEDDED}

@@ -1,0 +1,80 @@
+"""Every command in the first lines of a yaml file runs, in process and cut short."""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from zoo.commandline import CONFIGS
+from zoo.provenance import recipe
+from zoo.run import configure, run
+
+pytestmark = pytest.mark.docs
+HEADERS = sorted(
+    {
+        match.strip()
+        for path in CONFIGS.rglob("*.yaml")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("#")
+        for match in re.findall(r"python train\.py ?[^#(]*$", line)
+    }
+)
+DOWNLOADED = "mnist|fashion_mnist|cifar10|tiny_shakespeare|mr|trec|sst2|jsb|nottingham|etth1|multi30k"
+CUT_SHORT = (
+    *("trainer.limit_train_batches=2", "trainer.max_epochs=1", "trainer.limit_val_batches=1"),
+    "trainer.limit_test_batches=1",
+)
+NEEDS_DOWNLOAD = re.compile(rf"(data=({DOWNLOADED})\b|experiment=|sweep=few_labels)")
+
+
+def begin_recipes(recipes):
+    """The runs that recipes begin with, where they say they lie, seen from where we stand."""
+    for name in recipes:
+        start, run_dir = recipe(name).get("begins_with"), str(recipe(name).get("pretrained"))
+        if start and run_dir.startswith("outputs/") and not Path(run_dir).exists():
+            assert run(configure(f"experiment={start}", *CUT_SHORT, run_dir=run_dir)) == 0
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_command_of_a_yaml_header_runs(header, workplace, typed_words, monkeypatch):
+    """In process and cut short; what it says is what is run."""
+    if NEEDS_DOWNLOAD.search(header) and ("ZOO_DATA" not in os.environ or "cifar10" in header):
+        pytest.skip("needs the data set: set ZOO_DATA to a folder that has it")
+    words = shlex.split(header)[2:]
+    if set(words) & {"--help", "--cfg"}:
+        return  # tests/test_docs.py runs these
+    monkeypatch.chdir(workplace)
+    monkeypatch.syspath_prepend(workplace)
+    for option, missing in (("gpu", not torch.cuda.is_available()), ("ddp", True)):
+        if f"trainer={option}" in words and missing:
+            configure(*words, run_dir=workplace / "composed")  # runs in tests/test_gpu.py and tests/test_launch.py
+            return
+    if "-m" in words or any(word.startswith("sweep=") for word in words):
+        for name in [word.partition("=")[2] for word in words if word.startswith("sweep=")]:
+            begin_recipes(OmegaConf.load(CONFIGS / "sweep" / f"{name}.yaml").get("space", {}).get("experiment", []))
+        place = workplace / "sweeps" / str(HEADERS.index(header))
+        words = [*typed_words(header, workplace), "debug=fast", f"run_dir={place}"]
+        words += ["sweep.num_trials=2"] if "sweep=optuna" in words else []
+        ended = subprocess.run(words, cwd=workplace, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return
+    if "data=shards" in words and not (workplace / "shards").exists():
+        pack = "python scripts/shard.py data=image_folder root=photos/ out=shards/ samples=10"
+        subprocess.run(typed_words(pack, workplace), cwd=workplace, check=True, capture_output=True)
+    source = workplace / "source"
+    if any("outputs/..." in word for word in words):
+        if not source.exists():
+            run(configure("debug=fast", "logger=none", run_dir=source))
+        words = [word.replace("outputs/...", str(source)) for word in words]
+    for run_dir in [word.partition("=")[2] for word in words if word.startswith("pretrained=outputs/")]:
+        if not (workplace / run_dir).exists():  # what another line of the same header leaves there
+            model = [word for word in words if word.startswith("model=")]
+            recipes = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
+            model += [f"experiment={recipe(name)['begins_with']}" for name in recipes]
+            assert run(configure(*model, *CUT_SHORT, run_dir=workplace / run_dir)) == 0
+    assert run(configure(*words, *CUT_SHORT, run_dir=workplace / "runs" / str(HEADERS.index(header)))) == 0
