@@ -27,6 +27,7 @@ SLOW = (
     "gpt_python_docs",
     "gpt_medium_tiny_shakespeare",
     "nottingham_lstm",
+    "bahdanau_multi30k",
 )
 RECIPES = [name for name in options("experiment") if "/" not in name]  # below are those that show something
 spec = importlib.util.spec_from_file_location("results_table", ROOT / "scripts" / "results_table.py")
