@@ -13,6 +13,7 @@ ELSEWHERE = (
     *("run_dir", "data_dir", "seed", "logger", "resume", "choices", "checkpoint_every", "baselines", "sweep"),
     *("checkpoint_keep", "launcher", "overrides"),
     *("data.data_dir", "data.seed", "callbacks.progress", "callbacks.curves", "callbacks.probe"),
+    "callbacks.histograms",
     *(
         "trainer.num_threads",
         "trainer.lean_loop",

@@ -112,6 +112,8 @@ class Curves(Callback):
             with torch.no_grad():
                 norms["norms/parameter"] = total_norm([p.detach() for p, _ in self.before])
                 norms["norms/update"] = total_norm([p.detach() - old for p, old in self.before])
+            if norms["norms/parameter"]:
+                norms["norms/update_over_parameter"] = norms["norms/update"] / norms["norms/parameter"]
             self.before = []
         return norms
 

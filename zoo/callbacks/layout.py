@@ -8,6 +8,7 @@ from typing import Any
 CHARTS = (
     ("optimization", "norms of gradient and update", (r"norms/gradient(_\w+)?", "norms/update")),
     ("optimization", "norm of the parameters", ("norms/parameter",)),
+    ("optimization", "length of a step over that of the parameters", ("norms/update_over_parameter",)),
     ("optimization", "learning rate", ("optim/lr",)),
     ("optimization", "learning rate by block", (r"finetune/.+",)),
     ("layers", "norm of the gradient by layer", (r"gradients/\d.*",)),

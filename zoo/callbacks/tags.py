@@ -31,13 +31,17 @@ SECTIONS = {
         "or nothing (0), by value the share of its numbers; smoothed, the share of steps that are clipped",
         "norms/parameter": "length of all trainable parameters together",
         "norms/zero_share": "share of weights (matrices and kernels) that are exactly 0; with regularizer.l1 alone",
-        "norms/update": "length of the step just taken; about a thousandth of norms/parameter is healthy",
+        "norms/update": "length of the step just taken",
+        "norms/update_over_parameter": "the same by norms/parameter; about a thousandth is healthy",
         "gradients/<layer>": "length of the gradient of a layer's weight, for six layers at most, numbered from the "
         "input",
         "gradients/first_over_last": "that of the first layer over that of the last; far below 1 it vanishes on its "
         "way back, far above 1 it explodes",
         "samples/gradient_flow": "length of each layer's gradient from the input to the output, a line for the first "
         "update and for the last of epochs 1, 2, 4, 8, ...",
+        "weights/<layer>": "how the weights of a layer are spread, for six layers at most, before training and after "
+        "epochs 1, 2, 4, 8, ...",
+        "weight_gradients/<layer>": "the same of their gradients, in the last batch of these epochs, before clipping",
         "activations/dead_share": "share of rectifier units that pass no gradient for any of 256 validation samples",
         "activations/saturated_share": "share of sigmoid and tanh answers with less than a twentieth of the steepest "
         "slope",
