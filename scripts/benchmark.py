@@ -15,6 +15,7 @@ memory     peak memory of these two
 scale      samples a second of LeNet-5 in two processes with a thread each, against one process with two threads;
                and the same of a loop without a trainer
 join       `python train.py` up to its first optimizer step with two processes against one
+panels     seconds in each panel of TensorBoard, against a whole training (scripts/benchmark_panels.py)
 keep       seconds that checkpoints take at the default intervals, against a whole training, every epoch the best
 Each ratio is the median over rounds in which the two sides take turns, so that a drifting machine does not matter.
 """
@@ -36,8 +37,8 @@ from zoo.errors import UserError, suggest
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = {
-    "only": "one of loop, input, augment, formats, sequences, attention, generative, start, memory, scale, join and "
-    "keep (all)",
+    "only": "one of loop, input, augment, formats, sequences, attention, generative, start, memory, scale, join, "
+    "panels and keep (all)",
     "rounds": "how often the sides take turns (5)",
     "steps": "training steps in a round (300)",
     "device": "cpu or gpu (cpu)",
@@ -488,10 +489,17 @@ def kept(name: str, rounds: int) -> dict[str, Any]:
     return medians([once() for _ in range(min(rounds, 3))]) | {"unit": "seconds"}
 
 
+def panels(rounds: int, steps: int, device: str) -> dict[str, Any]:
+    """Seconds in each panel of TensorBoard."""
+    import benchmark_panels
+
+    return benchmark_panels.panels(medians, rounds)
+
+
 MEASURES = {
     **{"loop": loop, "input": inputs, "augment": augment, "formats": formats},
     **{"sequences": sequences, "attention": attention, "generative": generative},
-    **{"start": start, "memory": memory, "scale": scale, "join": join, "keep": keep},
+    **{"start": start, "memory": memory, "scale": scale, "join": join, "panels": panels, "keep": keep},
 }
 
 
