@@ -108,7 +108,7 @@ def test_every_chart_is_explained(finished):
     names = tags["scalars"] + tags["images"] + [tag.removesuffix("/text_summary") for tag in tags["tensors"]]
     for name in names:
         parts = name.rsplit("/", 1)
-        known = {name, f"{parts[0]}/<metric>", f"{parts[0]}/<layer>"} & set(TAGS)
+        known = {name, *(f"{parts[0]}/<{each}>" for each in ("metric", "layer", "class"))} & set(TAGS)
         assert known or name.startswith("custom_scalars"), name
 
 

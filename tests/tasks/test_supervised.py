@@ -421,3 +421,52 @@ def test_training_and_validation_count_a_score_just_above_0_alike(monkeypatch):
     task = Classification(Given(), SGD, kind="binary", num_classes=2, loss="binary_cross_entropy")
     found = finished(task, scores, y, [4], monkeypatch)
     assert found["accuracy"] == task.losses(TableBatch(scores, y))["accuracy"].item()
+
+
+@pytest.mark.parametrize(("kind", "num_classes"), [("multiclass", 3), ("binary", 2), ("multilabel", 3)])
+@pytest.mark.parametrize("sizes", [(40,), (17, 3, 20)], ids=str)
+def test_precision_against_recall_is_that_of_the_whole_part(kind, num_classes, sizes):
+    """By scikit-learn's counts at one of the thresholds, of each class against all others."""
+    generator = torch.Generator().manual_seed(1)
+    outputs = 1 if kind == "binary" else num_classes
+    scores = torch.randn(40, outputs, generator=generator)
+    answer = torch.randint(num_classes, (40,), generator=generator)
+    if kind != "multiclass":
+        answer = (torch.rand(40, outputs, generator=generator) > 0.6).float().squeeze(1)
+    task = Classification(
+        nn.Identity(),
+        SGD,
+        kind=kind,
+        num_classes=num_classes,
+        loss="cross_entropy" if kind == "multiclass" else "binary_cross_entropy",
+    )
+    task.start("val")
+    for x, y in zip(scores.split(sizes), answer.split(sizes), strict=True):
+        task.evaluate("val", TableBatch(x, y))
+    task.whole_set_metrics("val")
+    found = task.ranked
+    assert list(found.names) == (["1"] if kind == "binary" else ["0", "1", "2"])
+    chances = scores.softmax(1) if kind == "multiclass" else scores.sigmoid()
+    true = nn.functional.one_hot(answer, 3) if kind == "multiclass" else answer.reshape(40, -1)
+    for k in range(outputs):
+        curve = found.of_class(k)
+        for place in (0, 20, 45):  # thresholds of 0, 0.4 and 0.9
+            said = chances[:, k] >= place / 50
+            expected = sk.confusion_matrix(true[:, k], said, labels=[0, 1])
+            assert found.counts[place, k].tolist() == expected.tolist()
+            if said.any():
+                assert curve["precision"][place] == pytest.approx(sk.precision_score(true[:, k], said))
+            assert curve["recall"][place] == pytest.approx(sk.recall_score(true[:, k], said, zero_division=0))
+
+
+def test_scores_that_are_no_numbers_and_very_many_classes_have_no_curve():
+    task = Classification(nn.Identity(), SGD, num_classes=3)
+    task.start("val")
+    task.evaluate("val", TableBatch(torch.full((2, 3), torch.nan), torch.tensor([0, 1])))
+    task.whole_set_metrics("val")
+    assert "precision_recall" not in task.show(TableBatch(torch.zeros(2, 3), torch.tensor([0, 1])))
+    many = Classification(nn.Identity(), SGD, num_classes=21)
+    many.start("val")
+    many.evaluate("val", TableBatch(torch.zeros(2, 21), torch.tensor([0, 1])))
+    many.whole_set_metrics("val")
+    assert many.ranked is None

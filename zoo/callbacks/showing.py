@@ -7,6 +7,7 @@ from torch import Tensor
 
 from zoo.callbacks.curves import iterations_done
 from zoo.callbacks.loggers import TensorBoard
+from zoo.pictures.rates import PrecisionRecall
 
 
 def pictured(trainer: Trainer) -> bool:
@@ -43,8 +44,18 @@ def log(trainer: Trainer, metrics: dict[str, float]) -> None:
 
 
 def show(trainer: Trainer, name: str, item: Any) -> None:
-    """Writes a figure, an image (3, H, W) or a text as samples/<name>, at the iteration that has been reached."""
+    """Writes a figure, an image (3, H, W) or a text as samples/<name>, at the iteration that has been reached.
+
+    Precision against recall is written as <name>/<class>, for each class.
+    """
     for writer in writers(trainer):
+        if isinstance(item, PrecisionRecall):
+            for k, label in enumerate(item.names):
+                counts = item.of_class(k)
+                writer.add_pr_curve_raw(
+                    f"{name}/{label}", **counts, global_step=iterations_done(trainer), num_thresholds=len(item.counts)
+                )
+            continue
         add = writer.add_text if isinstance(item, str) else writer.add_image
         if isinstance(item, (str, Tensor)):
             add(f"samples/{name}", item, iterations_done(trainer))

@@ -58,6 +58,8 @@ SECTIONS = {
         "samples/predictions": "inputs with what the model says; green is right, red is wrong",
         "samples/misclassified": "inputs that the model gets wrong",
         "samples/confusion_matrix": "true class by row, predicted class by column, on validation and at last on test",
+        "precision_recall/<class>": "of the whole part: precision against recall, where a class is said from a "
+        "probability on; up to 20 classes, each against all others",
         "samples/gradcam": "the first inputs of samples/predictions; yellow is what speaks for the predicted class",
         "samples/saliency": "the same for a network without feature maps; yellow is where the answer is sensitive",
         "samples/masks": "segmentation: images, the true class of each pixel, what the model says, and where it is "

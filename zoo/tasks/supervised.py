@@ -15,6 +15,7 @@ from torchmetrics.classification import (
     F1Score,
     MulticlassAccuracy,
     MulticlassConfusionMatrix,
+    PrecisionRecallCurve,
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
@@ -24,9 +25,11 @@ from zoo.losses.supervised import LOSSES, Loss
 from zoo.pictures.images import captioned_images, heat_over
 from zoo.pictures.matrices import confusion_matrix
 from zoo.pictures.points import predicted_and_true
+from zoo.pictures.rates import PrecisionRecall
 from zoo.tasks.base import Task
 
 EXPLAINED = 12  # images; their gradients need less memory than the 256 answers beside them
+THRESHOLDS, MOST_CURVES = 51, 20  # of precision against recall; of more classes there is none
 KINDS = ("multiclass", "binary", "multilabel")
 ENDINGS = {"multiclass": "Softmax", "binary": "Sigmoid", "multilabel": "Sigmoid"}  # that make probabilities
 # What a model may give: what a loss may take of it (`zoo.losses.supervised.Loss`).
@@ -143,6 +146,10 @@ class Supervised(Task):
         outputs, scores = self.scores(batch)
         self.means[stage].add(self.judge(outputs, scores, batch.targets), len(outputs))
         self.collection(stage).update(*self.for_metrics(scores, batch.targets))
+        self.rank(stage, scores, batch.targets)
+
+    def rank(self, stage: str, scores: Tensor, targets: Tensor) -> None:
+        """Takes the scores of a batch themselves into account, where they rank samples."""
 
     def for_metrics(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return scores, targets
@@ -193,6 +200,15 @@ class Classification(Supervised):
         super().__init__(model, metrics, chosen, optimizer=optimizer, scheduler=scheduler)
         self.kind, self.num_classes = kind, num_classes
         self.class_names = list(class_names) or [str(k) for k in range(num_classes)]
+        of_kind = {"multiclass": {"num_classes": num_classes}, "multilabel": {"num_labels": num_classes}}.get(kind, {})
+        self.ranks = nn.ModuleDict(
+            {
+                f"{stage}_": PrecisionRecallCurve(task=kind, thresholds=THRESHOLDS, **of_kind)
+                for stage in ("val", "test")
+                if num_classes <= MOST_CURVES
+            }
+        )
+        self.ranked: PrecisionRecall | None = None  # of the newest pass
         # A model with scores of its own, such as the perceptron, tells classes apart by their sign.
         self.border = 0.0 if hasattr(model, "scores") else self.loss.border
         if class_weights is not None:  # a buffer moves to the device with the task
@@ -238,6 +254,33 @@ class Classification(Supervised):
         # Answers, not probabilities: a sigmoid that rounds to 0.5 must not make another class of the same score.
         return (scores, self.labels(targets)) if self.kind == "multiclass" else (self.predict(scores), targets.long())
 
+    def start(self, stage: str) -> None:
+        super().start(stage)
+        self.ranked = None
+        if self.ranks:
+            self.ranking(stage).reset()
+
+    def ranking(self, stage: str) -> Any:
+        return self.ranks[f"{stage}_"]
+
+    def rank(self, stage: str, scores: Tensor, targets: Tensor) -> None:
+        if not self.ranks or not scores.isfinite().all():
+            return
+        chances, labels = scores, self.labels(targets).long()
+        if outputs_of(self.model, self.kind) == "logits":
+            chances = scores.softmax(1) if self.kind == "multiclass" else scores.sigmoid()
+        if self.kind == "binary":
+            chances, labels = chances.flatten(), labels.flatten()
+        self.ranking(stage).update(chances, labels)
+
+    def whole_set_metrics(self, stage: str) -> dict[str, float]:
+        if self.ranks:
+            with self.ranking(stage).sync_context():  # over processes, so every process must call it
+                counts = self.ranking(stage).confmat.clone()  # (T, K, 2, 2), or (T, 2, 2)
+            names = self.class_names[1:] if self.kind == "binary" else self.class_names
+            self.ranked = PrecisionRecall(counts.reshape(THRESHOLDS, -1, 2, 2), names)
+        return super().whole_set_metrics(stage)
+
     def show(self, batch: Any) -> dict[str, Any]:
         shown: dict[str, Any] = {}
         for stage in ("test", "val"):
@@ -246,6 +289,8 @@ class Classification(Supervised):
                 matrix = collection["confusion"].compute()
                 shown["confusion_matrix"] = confusion_matrix(matrix, self.class_names)
                 break
+        if self.ranked is not None and self.ranked.counts.any():
+            shown["precision_recall"] = self.ranked
         images = batch.inputs[0]
         if self.kind == "multilabel" or images.ndim != 4:
             return shown
