@@ -7,13 +7,13 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from zoo.commandline import BAD_INPUT, INTERRUPTED, LOST_RANK, SAVED, guarded, prepare, register_resolvers
-from zoo.inherited import with_model
+from zoo.config.commandline import BAD_INPUT, INTERRUPTED, LOST_RANK, SAVED, guarded, prepare, register_resolvers
+from zoo.config.inherited import with_model
+from zoo.config.resume import placed
 from zoo.launch import together
-from zoo.peers import first_to_say
-from zoo.resume import placed
 from zoo.run import start
-from zoo.sweep import is_sweep, sweep
+from zoo.running.peers import first_to_say
+from zoo.sweeps.sweep import is_sweep, sweep
 
 sys.path.insert(0, str(Path.cwd()))  # for a network of the user's own
 register_resolvers()

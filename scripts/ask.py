@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from zoo.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments
 from zoo.errors import UserError
 from zoo.questions import RUN, Question, about, commands, load, numbered, titles, told
 

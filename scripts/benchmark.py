@@ -32,7 +32,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zoo.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments
 from zoo.errors import UserError, suggest
 
 ROOT = Path(__file__).resolve().parent.parent

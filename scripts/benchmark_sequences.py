@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from zoo.build import build
 from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.decoding import without_onednn
-from zoo.generate import Writer
 from zoo.models.lstm import LSTM
 from zoo.run import configure
 from zoo.tasks.language_modeling import detached
+from zoo.trained.generate import Writer
 
 ROWS, WINDOW = 32, 64
 SIZES = ((1, 128), (2, 256))  # layers and units of each

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments
 from zoo.errors import UserError, suggest
 
 KEYS = {
@@ -95,7 +95,7 @@ def through(model: Any, part: Any, config: dict[str, Any]) -> Seen:
 def load(source: str, allow: list[str]) -> tuple[Path, dict[str, Any], Any, Any]:
     """Path, contents, model and data of a checkpoint. Raises UserError where its model makes no codes."""
     from zoo.checkpoint import build_model, check_targets, find, read
-    from zoo.evaluate import build_data, prepare_torch
+    from zoo.trained.evaluate import build_data, prepare_torch
 
     path = find(source)
     checkpoint = read(path)
@@ -114,8 +114,8 @@ def load(source: str, allow: list[str]) -> tuple[Path, dict[str, Any], Any, Any]
 
 def judge(seen: Seen, pca: Any, clusters: int | None, odd: int | None) -> dict[str, float]:
     """All numbers, by name."""
-    from zoo.codes import auroc, clustering
     from zoo.losses.reconstruction import squared_errors
+    from zoo.metrics.codes import auroc, clustering
 
     constant = float(squared_errors(seen.x.double(), pca.mean).mean())
     errors = {"": seen.errors, "pca_": pca.squared_errors(seen.x)}
@@ -156,8 +156,8 @@ def main() -> int:
     import numpy as np
     import torch
 
-    from zoo.codes import fit_pca
-    from zoo.report import write_json
+    from zoo.metrics.codes import fit_pca
+    from zoo.running.report import write_json
 
     allow = [name.strip() for name in given.get("allow", "").split(",") if name.strip()]
     path, checkpoint, model, data = load(given["ckpt"], allow)

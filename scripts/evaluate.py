@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.commandline import data_settings, guarded, script_arguments
+from zoo.config.commandline import data_settings, guarded, script_arguments
 from zoo.errors import UserError
 
 KEYS = {
@@ -34,7 +34,7 @@ def check(given: dict[str, str]) -> None:
 
 def mistakes(given: dict[str, str], part: str, settings: dict[str, Any], allow: list[str]) -> list[str]:
     """Lines on what goes wrong, as far as it was asked for."""
-    from zoo.mistakes import confusion_lines, look
+    from zoo.trained.mistakes import confusion_lines, look
 
     found, lines = look(given["ckpt"], part, settings, allow, worst=int(given.get("worst", 0))), list[str]()
     if given.get("confusion") == "true" and found.confusion is not None:
@@ -56,13 +56,13 @@ def main() -> int:
     if "data" in given:
         settings["data"] = given["data"]
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
-    from zoo.evaluate import evaluate
-    from zoo.report import table, write_json
+    from zoo.running.report import table, write_json
+    from zoo.trained.evaluate import evaluate
 
     allow = [name.strip() for name in given.get("allow", "").split(",") if name.strip()]
     confusion, worst = given.get("confusion") == "true", int(given.get("worst", 0))
     if confusion or worst:  # before all the work
-        from zoo.mistakes import suitable
+        from zoo.trained.mistakes import suitable
 
         suitable(given["ckpt"], allow, confusion=confusion)
     result = evaluate(given["ckpt"], given.get("part"), settings, allow)

@@ -11,7 +11,7 @@ pip install "torch-reference-zoo[onnx]".
 
 import sys
 
-from zoo.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments
 from zoo.errors import UserError
 
 KEYS = {
@@ -30,7 +30,7 @@ def main() -> int:
             raise UserError(f"{key}= is missing: {EXAMPLE}")
     if given.get("half", "false") not in ("true", "false"):
         raise UserError(f"half={given['half']} must be true or false.")
-    from zoo.export import export
+    from zoo.trained.export import export
 
     allow = [given["allow"]] if given.get("allow") else []
     print(export(given["ckpt"], given["out"], half=given.get("half") == "true", allow=allow))

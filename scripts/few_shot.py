@@ -11,7 +11,7 @@ the network (what goes into its output layer; the output itself of task=prototyp
 import sys
 from pathlib import Path
 
-from zoo.commandline import data_settings, guarded, script_arguments
+from zoo.config.commandline import data_settings, guarded, script_arguments
 from zoo.errors import UserError
 
 KEYS = {
@@ -48,8 +48,8 @@ def main() -> int:
     given = DEFAULTS | script_arguments(own, KEYS, positional="ckpt")
     check(given)
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
-    from zoo.few_shot import accuracies, draw_episodes, look, with_interval
-    from zoo.report import write_json
+    from zoo.running.report import write_json
+    from zoo.trained.few_shot import accuracies, draw_episodes, look, with_interval
 
     allow = [name.strip() for name in given.get("allow", "").split(",") if name.strip()]
     samples = look(given["ckpt"], settings, allow)

@@ -10,10 +10,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from zoo.commandline import CONFIGS, guarded, script_arguments
+from zoo.config.commandline import CONFIGS, guarded, script_arguments
+from zoo.config.settings import declared
 from zoo.errors import UserError, suggest
-from zoo.settings import declared
-from zoo.signals import LISTENER
+from zoo.running.signals import LISTENER
 
 KEYS = {
     "iterations": "how many rates, one for each update, from 100 on (150)",
@@ -71,7 +71,7 @@ def main() -> int:
     iterations = int(number(given, "iterations", "150", whole=True))
     lowest, highest = number(given, "lowest", "1e-6"), number(given, "highest", "10")
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
-    from zoo.lr_finder import SMALLEST_FALL, find_rate
+    from zoo.analysis.lr_finder import SMALLEST_FALL, find_rate
     from zoo.run import configure
 
     LISTENER.listen()  # else Lightning would answer a Ctrl-C
@@ -81,7 +81,7 @@ def main() -> int:
         LISTENER.rest()
     print(f"{found.table()}\n\n{found.ending()}")
     if numbers is not None:
-        from zoo.report import write_text
+        from zoo.running.report import write_text
 
         print(f"Written: {write_text(numbers, found.csv())}")
     if picture is not None:

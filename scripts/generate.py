@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments
 from zoo.errors import UserError
 
 KEYS = {
@@ -80,7 +80,7 @@ def settings(given: dict[str, str]) -> dict[str, Any]:
 
 def make_samples(asked: dict[str, str], checkpoint: Any, path: Path, allow: list[str]) -> int:
     """New images or rows of a generator's checkpoint, into a file."""
-    from zoo.samples import MOST, ROW, chosen_samples, sampler_of, save
+    from zoo.trained.samples import MOST, ROW, chosen_samples, sampler_of, save
 
     foreign = [key for key in asked if key not in (*OF_SAMPLES, *OF_BOTH)]
     if foreign:
@@ -113,9 +113,9 @@ def main() -> int:
         raise UserError("prompt= and interactive=true are both given; leave one out.")
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
     from zoo.checkpoint import find, read
-    from zoo.generate import how, writer_of
-    from zoo.purpose import makes_samples, misplaced
-    from zoo.talk import listened_to, say, speaker, talk
+    from zoo.trained.generate import how, writer_of
+    from zoo.trained.purpose import makes_samples, misplaced
+    from zoo.trained.talk import listened_to, say, speaker, talk
 
     allow = [name.strip() for name in given.get("allow", "").split(",") if name.strip()]
     path = find(given["ckpt"])

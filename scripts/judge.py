@@ -7,7 +7,7 @@ python scripts/judge.py ckpt=... features=outputs/<a run of lenet5 on the same i
 import sys
 from pathlib import Path
 
-from zoo.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments
 from zoo.errors import UserError
 
 KEYS = {
@@ -35,8 +35,8 @@ def main() -> int:
     if "out" in given and not given["out"].endswith(".json"):
         raise UserError(f"out={given['out']} must be the name of a .json file.")
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
-    from zoo.judge import judge
-    from zoo.report import write_json
+    from zoo.running.report import write_json
+    from zoo.trained.judge import judge
 
     allow = [name.strip() for name in given.get("allow", "").split(",") if name.strip()]
     found = judge(given["ckpt"], classifier=given.get("features"), number=number, seed=seed, allow=allow)

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments
 from zoo.errors import UserError, suggest
 
 TRAIN = Path(__file__).resolve().parent.parent / "train.py"
@@ -65,8 +65,8 @@ def build(name: str, *words: str) -> Path:
         words: more of what `train.py` takes.
     """
     from zoo.checkpoint import data_dir
-    from zoo.export import export
     from zoo.pretrained import registry
+    from zoo.trained.export import export
 
     told = registry.card(name) if name in registry.names() else {"sha256": True}
     if told["sha256"]:

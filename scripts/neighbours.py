@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments
 from zoo.errors import UserError
 
 KEYS = {
@@ -28,7 +28,7 @@ def words_of(source: str, allow: list[str]) -> Any:
     from torch import nn
 
     from zoo.checkpoint import build_model, find, read
-    from zoo.embeddings import Words
+    from zoo.metrics.embeddings import Words
     from zoo.text import BOS, EOS, MASK, PAD, UNKNOWN, load
 
     path = find(source)

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from zoo.commandline import data_settings, guarded, script_arguments
+from zoo.config.commandline import data_settings, guarded, script_arguments
 from zoo.errors import UserError, suggest
 
 if TYPE_CHECKING:  # torch is loaded once the arguments are found good
-    from zoo.overlay import Viewer
-    from zoo.predict import Predictor
-    from zoo.reasons import Reasons
+    from zoo.trained.overlay import Viewer
+    from zoo.trained.predict import Predictor
+    from zoo.trained.reasons import Reasons
 
 KEYS = {
     "ckpt": "run folder (its best) or .ckpt",
@@ -106,7 +106,7 @@ def check_explain(given: dict[str, str]) -> None:
 
 def explain(predictor: "Predictor", given: dict[str, str]) -> "Reasons":
     """What explains the answers of a predictor, as it was asked for."""
-    from zoo.reasons import Reasons
+    from zoo.trained.reasons import Reasons
 
     kind = predictor.preprocessing["kind"]
     if kind not in ("image", "table"):
@@ -130,7 +130,7 @@ def write(lines: Iterable[str], out: str | None) -> int:
 
 def write_features(predictor: "Predictor", given: dict[str, str], settings: dict[str, Any], allow: list[str]) -> None:
     """Features of inputs, or of the data of the run, with what is known of them."""
-    from zoo import features
+    from zoo.trained import features
 
     if predictor.preprocessing["kind"] == "series":
         raise UserError("features= is for samples, and this model forecasts a series; leave it out.")
@@ -186,10 +186,10 @@ def main() -> int:
     check(given)
     check_explain(given)
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
-    from zoo import overlay
     from zoo.checkpoint import find, read
-    from zoo.doubt import Doubt
-    from zoo.predict import predictor_of
+    from zoo.trained import overlay
+    from zoo.trained.doubt import Doubt
+    from zoo.trained.predict import predictor_of
 
     allow = [name.strip() for name in given.get("allow", "").split(",") if name.strip()]
     path = find(given["ckpt"])

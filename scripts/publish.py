@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def card(name: str, result: dict[str, Any], config: dict[str, Any], model: "nn.M
 
 def measured(file: Path, metric: str, of_run: float) -> dict[str, Any]:
     """What a card says of a file that is shipped. Raises UserError where rounding has spoilt it."""
-    from zoo.evaluate import evaluate
     from zoo.pretrained.registry import sha256
+    from zoo.trained.evaluate import evaluate
 
     metrics = evaluate(str(file), metric.partition("/")[0]).metrics
     if abs(metrics[metric] - of_run) > MORE * abs(of_run):
@@ -88,7 +88,7 @@ def measured(file: Path, metric: str, of_run: float) -> dict[str, Any]:
 def publish(name: str, run: Path, result: dict[str, Any], recipe: dict[str, Any], folder: Path) -> str:
     """Writes the card, and the file where it may be passed on; returns a line about them."""
     from zoo.checkpoint import build_model, find, read
-    from zoo.export import export
+    from zoo.trained.export import export
 
     path, file = find(run), folder / f"{name}.safetensors"
     checkpoint = read(path)

@@ -16,10 +16,10 @@ import sys
 import time
 from pathlib import Path
 
-from zoo.commandline import guarded, register_resolvers, script_arguments
+from zoo.config.commandline import guarded, register_resolvers, script_arguments
 from zoo.errors import UserError, suggest
-from zoo.reproduction import UnfinishedError, Workshop, duration, fitting, recipes, summarize, told, wanted
-from zoo.signals import LISTENER
+from zoo.reproduction.recipes import UnfinishedError, Workshop, duration, fitting, recipes, summarize, told, wanted
+from zoo.running.signals import LISTENER
 
 KEYS = {
     "experiment": "name of a recipe in configs/experiment, or 'all'",

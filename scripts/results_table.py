@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.commandline import guarded
+from zoo.config.commandline import guarded
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- {}: written by scripts/results_table.py -->", "<!-- end of {} -->"

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.commandline import CONFIGS, guarded, script_arguments
+from zoo.config.commandline import CONFIGS, guarded, script_arguments
 from zoo.errors import UserError
 
 LAYER = {
@@ -53,9 +53,9 @@ def one_layer(given: dict[str, str]) -> str:
     import torch
     from torch import nn
 
+    from zoo.analysis.shapes import by_x, shapes
     from zoo.layers.convolution import Conv2d
     from zoo.layers.window import windows
-    from zoo.shapes import by_x, shapes
 
     height, width, *depth = numbers(given, "image", "", least=1, amounts=(2, 3))
     in_channels, (channels,) = (depth or [1])[0], numbers(given, "channels", "1", least=1, amounts=(1,))
@@ -100,10 +100,10 @@ def network(overrides: list[str]) -> tuple[Any, tuple[Any, ...], str]:
     import torch
     from omegaconf import OmegaConf
 
-    from zoo.compatibility import check_pair
-    from zoo.instantiate import make
+    from zoo.config.compatibility import check_pair
+    from zoo.config.instantiate import make
+    from zoo.config.settings import FACTS, check_settings, choice
     from zoo.run import configure
-    from zoo.settings import FACTS, check_settings, choice
 
     flags = [argument for argument in overrides if argument.startswith("-")]
     if flags:
@@ -119,8 +119,8 @@ def network(overrides: list[str]) -> tuple[Any, tuple[Any, ...], str]:
         config = OmegaConf.to_container(cfg.model, resolve=True)
         return make(config, title.split()[0]), (torch.zeros(1, *map(int, sizes)),), title
     from zoo.build import build_model, resolve
-    from zoo.prepare import build_data
-    from zoo.settings import settle_task
+    from zoo.config.prepare import build_data
+    from zoo.config.settings import settle_task
 
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
     data = build_data(cfg)
@@ -142,7 +142,7 @@ def main() -> int:
     if mixed:
         raise UserError(f"{mixed[0]}= is about one layer and {of_model[0]}= about a model; ask for one of them.")
     model, inputs, title = network(arguments)
-    from zoo.shapes import shapes, table
+    from zoo.analysis.shapes import shapes, table
 
     try:
         rows = shapes(model, inputs)

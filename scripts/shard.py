@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from zoo.commandline import guarded, options, script_arguments
+from zoo.config.commandline import guarded, options, script_arguments
 from zoo.errors import UserError, suggest
 
 KEYS = {
@@ -59,7 +59,7 @@ def new_folder(path: Path) -> Path:
 
 def read(given: dict[str, str]) -> Any:
     """The data set, read and split."""
-    from zoo.prepare import build_data
+    from zoo.config.prepare import build_data
     from zoo.run import configure
 
     changes = ["data.normalize=false", f"seed={given['seed']}"]

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments
 from zoo.errors import UserError
 
 if TYPE_CHECKING:  # torch is loaded once the arguments are found good
-    from zoo.translate import Answer, Translator
+    from zoo.trained.translate import Answer, Translator
 
 KEYS = {
     "ckpt": "run folder (its best) or .ckpt",
@@ -68,7 +68,7 @@ def search(given: dict[str, str]) -> dict[str, Any]:
 
 def place_of(name: str) -> Path:
     """Where pictures go. Raises UserError, before anything is answered, where they cannot."""
-    path = Path("alignment.png" if name == "true" else os.path.expanduser(name))  # noqa: PTH111 - see zoo.translate
+    path = Path("alignment.png" if name == "true" else os.path.expanduser(name))  # noqa: PTH111 - see zoo.trained.translate
     if not os.access(path.parent, os.W_OK | os.X_OK) or not path.parent.is_dir():
         raise UserError(f"alignment={name} cannot be written: {path.parent} is no folder that can be written to.")
     return path
@@ -93,8 +93,8 @@ def main() -> int:
     options = search(given)
     place = None if given["alignment"] == "false" else place_of(given["alignment"])
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
-    from zoo.talk import answering, listened_to, say, talk
-    from zoo.translate import load, remarks
+    from zoo.trained.talk import answering, listened_to, say, talk
+    from zoo.trained.translate import load, remarks
 
     translator = load(given["ckpt"], [name.strip() for name in given.get("allow", "").split(",") if name.strip()])
     if given["interactive"] == "true":

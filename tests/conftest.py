@@ -91,7 +91,7 @@ def script_module():
 @pytest.fixture
 def call_script(monkeypatch, capsys):
     """call("evaluate", "ckpt=...") runs a script in this process, as its last lines would: (status, out, err)."""
-    from zoo.commandline import guarded
+    from zoo.config.commandline import guarded
 
     def call(name, *arguments):
         module = load_script(name)

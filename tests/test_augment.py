@@ -14,7 +14,7 @@ from zoo.augment.images import ImageAugment
 from zoo.augment.tables import TableAugment
 from zoo.build import build
 from zoo.callbacks.augmented import augmented
-from zoo.commandline import CONFIGS, options
+from zoo.config.commandline import CONFIGS, options
 from zoo.data.base import Augmented, BatchOrder, Loader
 from zoo.data.digits import Digits
 from zoo.data.image_folder import ImageFolder, LazyImages

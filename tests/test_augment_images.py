@@ -13,9 +13,9 @@ from zoo.augment.draws import NOISE, Draws
 from zoo.augment.images import RATIO, ImageAugment
 from zoo.augment.tables import TableAugment
 from zoo.augment.warp import View, sources, warp
+from zoo.config.settings import check_settings
 from zoo.errors import UserError
 from zoo.run import configure
-from zoo.settings import check_settings
 
 NUM_IMAGES = 203
 ANY = torch.Generator().manual_seed(0)

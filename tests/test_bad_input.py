@@ -363,7 +363,9 @@ def test_a_bug_of_ours_is_not_swallowed(tmp_path, monkeypatch):
 
 
 def test_a_traceback_is_shown_to_those_who_ask_for_it():
-    code = "from zoo.commandline import guarded; from zoo.errors import UserError\ndef f(): raise UserError('no')\n"
+    code = (
+        "from zoo.config.commandline import guarded; from zoo.errors import UserError\ndef f(): raise UserError('no')\n"
+    )
     command = [sys.executable, "-c", f"{code}import sys; sys.exit(guarded(f))"]
     environment = {k: v for k, v in os.environ.items() if k != "ZOO_GUARDED"} | {"HYDRA_FULL_ERROR": "1"}
     ended = subprocess.run(command, cwd=TRAIN.parent, env=environment, capture_output=True, text=True, check=False)

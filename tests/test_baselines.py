@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from zoo.data.mnist import FashionMnist
-from zoo.generative_metrics import parzen
-from zoo.provenance import recipe
+from zoo.metrics.generative import parzen
+from zoo.reproduction.provenance import recipe
 
 pytestmark = [
     pytest.mark.slow,

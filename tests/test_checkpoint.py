@@ -18,10 +18,10 @@ from zoo.checkpoint import (
     read,
 )
 from zoo.errors import UserError
-from zoo.loading import adapt_channels, load_pretrained, renamed
 from zoo.models.lenet5 import LeNet5
 from zoo.models.mlp import MLP
 from zoo.run import configure, run
+from zoo.running.loading import adapt_channels, load_pretrained, renamed
 
 
 def lenet(channels=1, classes=10):
@@ -241,7 +241,7 @@ def test_keys_are_plain_whatever_wrapped_the_model(prefix):
         "subprocess.run",
         "hydra.utils.call",
         "zoo.checkpoint.torch.load",
-        "zoo.commandline.os.system",
+        "zoo.config.commandline.os.system",
         "zoo.run.run",
         "zoomed.models.mlp.MLP",
         "zoo.models.mlp.MLP; import os",

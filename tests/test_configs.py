@@ -7,11 +7,11 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from zoo.commandline import CONFIGS, options
-from zoo.instantiate import parameters
-from zoo.provenance import targets
+from zoo.config.commandline import CONFIGS, options
+from zoo.config.instantiate import parameters
+from zoo.config.settings import FACTS, check_settings
+from zoo.reproduction.provenance import targets
 from zoo.run import configure
-from zoo.settings import FACTS, check_settings
 
 GROUPS = (
     "task",

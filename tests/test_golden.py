@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from zoo.build import build
-from zoo.commandline import options
+from zoo.config.commandline import options
 from zoo.errors import UserError
+from zoo.reproduction.trace import FirstLosses, first_losses
 from zoo.run import configure
-from zoo.trace import FirstLosses, first_losses
 
 FILE = Path(__file__).with_name("golden.json")
 PAGE = Path(__file__).parent.parent / "docs" / "pairs.md"

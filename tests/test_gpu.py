@@ -13,7 +13,7 @@ from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.callbacks.curves import iterations_done
 from zoo.checkpoint import load_model, read
 from zoo.run import configure, run
-from zoo.signals import LISTENER
+from zoo.running.signals import LISTENER
 
 pytestmark = [
     pytest.mark.gpu,

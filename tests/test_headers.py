@@ -10,8 +10,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from zoo.commandline import CONFIGS
-from zoo.provenance import recipe
+from zoo.config.commandline import CONFIGS
+from zoo.reproduction.provenance import recipe
 from zoo.run import configure, run
 
 pytestmark = pytest.mark.docs

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.commandline import options
+from zoo.config.commandline import options
 
 ROOT = Path(__file__).parent.parent
 DRIVER = ROOT / "tests" / "drivers" / "kills.py"

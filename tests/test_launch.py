@@ -303,7 +303,7 @@ def test_what_cannot_be_imported_is_said_later_in_one_line():
 
 def test_the_first_machine_of_a_list_is_asked_for_where_it_cannot_be_known(monkeypatch):
     from zoo.errors import UserError
-    from zoo.peers import first_host
+    from zoo.running.peers import first_host
 
     monkeypatch.setenv("PATH", "/nowhere")
     assert first_host("node7") == "node7"
@@ -315,7 +315,7 @@ def test_the_first_machine_of_a_list_is_asked_for_where_it_cannot_be_known(monke
 def test_auto_means_a_gpu_for_each_process_or_none(monkeypatch, there, number, meant):
     import torch
 
-    from zoo.peers import accelerator_for
+    from zoo.running.peers import accelerator_for
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)

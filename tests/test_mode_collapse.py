@@ -11,8 +11,8 @@ import torch
 from omegaconf import OmegaConf
 
 from zoo.build import build
-from zoo.commandline import CONFIGS, options
-from zoo.generative_metrics import Quality, mixture_quality
+from zoo.config.commandline import CONFIGS, options
+from zoo.metrics.generative import Quality, mixture_quality
 from zoo.run import configure
 
 SICK = "pathology/mode_collapse"

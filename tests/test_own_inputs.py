@@ -9,8 +9,8 @@ from PIL import Image
 
 from zoo.build import build
 from zoo.checkpoint import load_model, read
-from zoo.instantiate import make
-from zoo.prepare import adopt
+from zoo.config.instantiate import make
+from zoo.config.prepare import adopt
 from zoo.run import configure, run
 
 QUIET = ("logger=none", "trainer.num_threads=1", "trainer.max_epochs=1")

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from zoo.build import build
 from zoo.callbacks.activity import Activity
 from zoo.callbacks.gradient_flow import GradientFlow
-from zoo.commandline import CONFIGS, options
+from zoo.config.commandline import CONFIGS, options
 from zoo.errors import UserError
 from zoo.run import configure
 

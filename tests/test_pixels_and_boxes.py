@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.evaluate import evaluate
+from zoo.trained.evaluate import evaluate
 
 ROOT = Path(__file__).parent.parent
 FEW = ("data.num_train=96", "data.num_val=9", "data.num_test=21", "data.eval_batch_size=5", "data.batch_size=16")

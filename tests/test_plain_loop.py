@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from zoo.build import build
-from zoo.commandline import CONFIGS, register_resolvers
+from zoo.config.commandline import CONFIGS, register_resolvers
 
 EPOCHS, BATCH, SEED = 3, 100, 5
 OPTIMIZERS = {

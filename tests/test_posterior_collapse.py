@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from zoo.build import build
-from zoo.commandline import CONFIGS, options
+from zoo.config.commandline import CONFIGS, options
 from zoo.run import configure
 
 SICK = "pathology/posterior_collapse"

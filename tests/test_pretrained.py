@@ -176,7 +176,7 @@ def test_mobilenet_tells_photos_apart_as_torchvisions_does():
     data = os.environ.get("ZOO_DATA")
     if not data or not (Path(data) / "imagenet-50").is_dir():
         pytest.skip("ZOO_DATA names no folder with photos of ImageNet")
-    from zoo.predict import load
+    from zoo.trained.predict import load
 
     name = "MobileNet_V2_Weights.IMAGENET1K_V1"
     categories = get_model_weights("mobilenet_v2").IMAGENET1K_V1.meta["categories"]

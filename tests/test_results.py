@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from zoo.commandline import options, register_resolvers
-from zoo.provenance import recipe, settings
-from zoo.trace import first_losses
+from zoo.config.commandline import options, register_resolvers
+from zoo.reproduction.provenance import recipe, settings
+from zoo.reproduction.trace import first_losses
 
 ROOT = Path(__file__).parent.parent
 RESULTS = sorted((ROOT / "results").glob("*.json"))

@@ -10,8 +10,8 @@ from safetensors import safe_open
 
 from zoo.checkpoint import find, load_model
 from zoo.errors import UserError
-from zoo.evaluate import evaluate
 from zoo.pretrained import registry
+from zoo.trained.evaluate import evaluate
 
 ROOT = Path(__file__).parent.parent
 CARDS = {name: registry.card(name) for name in registry.names()}

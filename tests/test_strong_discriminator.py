@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 from omegaconf import OmegaConf
 
 from zoo.build import build
-from zoo.commandline import CONFIGS, options
+from zoo.config.commandline import CONFIGS, options
 from zoo.run import configure
 
 SICK = "pathology/strong_discriminator"

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from zoo.provenance import recipe, settings
+from zoo.reproduction.provenance import recipe, settings
 from zoo.run import configure, run
 
 SHORT = ("trainer.num_threads=1", "callbacks.progress=null", "logger=none", "callbacks.activity=null")

@@ -18,22 +18,22 @@ from torch import nn
 
 from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.checkpoint import check_resume, check_run, find_resume, newest_first, read
-from zoo.checks import check_baselines, check_output, check_processes, check_sparse_gradients
-from zoo.commandline import options
-from zoo.compatibility import check_pair, misfit
+from zoo.config.checks import check_baselines, check_output, check_processes, check_sparse_gradients
+from zoo.config.commandline import options
+from zoo.config.compatibility import check_pair, misfit
+from zoo.config.instantiate import deepest, make, named
+from zoo.config.prepare import build_data
+from zoo.config.settings import FACTS, check_class_weights, check_settings, choice, settle_task
 from zoo.errors import UserError
-from zoo.instantiate import deepest, make, named
 from zoo.layers.batch_norm import synchronize
 from zoo.layers.dropout import use_dropout
 from zoo.layers.init import left_alone
 from zoo.layers.lora import adapters, add_lora
-from zoo.loading import load_pretrained
-from zoo.peers import accelerator_for, cores, join, place, started_by_others
-from zoo.prepare import build_data
+from zoo.running.loading import load_pretrained
+from zoo.running.peers import accelerator_for, cores, join, place, started_by_others
+from zoo.running.session import Run
+from zoo.running.trainer import build_trainer, quiet_libraries
 from zoo.scratch.swap import write_out
-from zoo.session import Run
-from zoo.settings import FACTS, check_class_weights, check_settings, choice, settle_task
-from zoo.trainer import build_trainer, quiet_libraries
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,8 @@
 
 A checkpoint carries its own configuration. Since building a network from a configuration calls whatever it names, only
 what the zoo itself defines and a short list are allowed, at every depth, and they are checked before anything is built.
-A name is not enough: `zoo.commandline.os.system` begins with `zoo.` too, so each one is looked up where it is defined.
+A name is not enough: `zoo.config.commandline.os.system` begins with `zoo.` too, so each one is looked up where it is
+defined.
 """
 
 import importlib

@@ -25,8 +25,17 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError
-from zoo.peers import CAN_FORK, accelerator_for, agreed, begin_job, cores, first_to_say, place, started_by_others
-from zoo.signals import LISTENER, SIGNALS, Stop
+from zoo.running.peers import (
+    CAN_FORK,
+    accelerator_for,
+    agreed,
+    begin_job,
+    cores,
+    first_to_say,
+    place,
+    started_by_others,
+)
+from zoo.running.signals import LISTENER, SIGNALS, Stop
 
 LOST_RANK = 3
 BAD_INPUT = 2

@@ -13,14 +13,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from zoo.commandline import CONFIGS, FINISHED, LOST_RANK, prepare, register_resolvers
-from zoo.errors import UserError
-from zoo.inherited import with_model
-from zoo.launch import launch, processes
-from zoo.peers import met, place, restarts, started_by_others
-from zoo.provenance import targets
-from zoo.report import closing_lines, table, write_metrics, write_text
-from zoo.resume import (
+from zoo.config.commandline import CONFIGS, FINISHED, LOST_RANK, prepare, register_resolvers
+from zoo.config.inherited import with_model
+from zoo.config.resume import (
     PLACES,
     command,
     continued,
@@ -33,8 +28,13 @@ from zoo.resume import (
     this_command,
     trusted,
 )
-from zoo.settings import check_settings
-from zoo.signals import LISTENER, Stop
+from zoo.config.settings import check_settings
+from zoo.errors import UserError
+from zoo.launch import launch, processes
+from zoo.reproduction.provenance import targets
+from zoo.running.peers import met, place, restarts, started_by_others
+from zoo.running.report import closing_lines, table, write_metrics, write_text
+from zoo.running.signals import LISTENER, Stop
 
 log = logging.getLogger("zoo")
 PASSED_ON = ("trusted", "nothing_left")  # keys of a resumed run that `run` takes out again
@@ -294,14 +294,14 @@ def write_config(config: dict[str, Any]) -> None:
 
 
 def baseline_metrics(built: Any) -> dict[str, float]:
-    from zoo.metrics import baselines
-    from zoo.support_vectors import support_vectors
+    from zoo.baselines.simple import baselines
+    from zoo.baselines.support_vectors import support_vectors
 
     loaded = built.data.prepare()
     parts, facts = loaded.parts, loaded.facts
     test = parts.get("test", parts["train"])
     if "mask_classes" in facts:
-        from zoo import segmenters
+        from zoo.baselines import segmenters
 
         return segmenters.baselines(
             test, facts["mask_classes"], *(loaded.preprocessing[key] for key in ("mean", "std"))

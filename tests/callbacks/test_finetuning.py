@@ -12,11 +12,11 @@ from zoo.build import build
 from zoo.callbacks.finetuning import FineTuning
 from zoo.checkpoint import load_model, model_weights, read
 from zoo.errors import UserError
-from zoo.evaluate import evaluate
 from zoo.layers.depth import blocks, head
 from zoo.layers.lora import LowRank, add_lora, merged
 from zoo.optim import build_optimizer
 from zoo.run import configure, run
+from zoo.trained.evaluate import evaluate
 
 pytestmark = pytest.mark.usefixtures("no_pictures_at_all")
 

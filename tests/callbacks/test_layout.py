@@ -9,7 +9,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from zoo.callbacks.layout import layout
 from zoo.callbacks.tags import SECTIONS, TAGS, page
-from zoo.commandline import options
+from zoo.config.commandline import options
 from zoo.run import configure, run
 
 ROOT = Path(__file__).parent.parent.parent

@@ -25,7 +25,7 @@ from zoo.errors import UserError
 from zoo.layers.weights import linear_maps
 from zoo.models.mlp import MLP
 from zoo.run import configure, run
-from zoo.signals import LISTENER
+from zoo.running.signals import LISTENER
 
 DRIVERS = Path(__file__).parent.parent / "drivers"
 SMALL = ("data=digits", "model.hidden_features=[16]", "callbacks.progress=null", "trainer.max_epochs=3")

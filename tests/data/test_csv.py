@@ -9,8 +9,8 @@ from zoo.data.csv import Csv, find_separator, read_csv
 from zoo.data.sheet import Sheet, flag
 from zoo.data.table_preprocessing import TablePreprocessing
 from zoo.errors import UserError
-from zoo.predict import load as load_predictor
 from zoo.run import configure, run
+from zoo.trained.predict import load as load_predictor
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from PIL import Image
 from zoo.checkpoint import load_model, read
 from zoo.data.features import Features, read_features
 from zoo.errors import UserError
-from zoo.evaluate import build_data
 from zoo.layers.depth import entering, head
 from zoo.run import configure, run
+from zoo.trained.evaluate import build_data
 
 QUICK = ("trainer.max_epochs=2", "trainer.num_threads=1", "logger=none")
 

@@ -38,7 +38,7 @@ import yaml
 from same_run import differences, unequal
 from witness import Kill, Log, Witness, answer, forked
 
-from zoo.commandline import CONFIGS, guarded, script_arguments
+from zoo.config.commandline import CONFIGS, guarded, script_arguments
 from zoo.errors import UserError, suggest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -371,7 +371,7 @@ def preload(model: str) -> None:
         "zoo.run",
         "zoo.build",
         "zoo.tasks.supervised",
-        "zoo.sweep",
+        "zoo.sweeps.sweep",
         "zoo.data.digits",
         "zoo.callbacks.curves",
         "sklearn.datasets",

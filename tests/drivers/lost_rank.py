@@ -30,8 +30,8 @@ import torch
 from lightning.pytorch import Callback
 
 from zoo.callbacks.curves import iterations_done
-from zoo.commandline import guarded, script_arguments
-from zoo.peers import place, restarts
+from zoo.config.commandline import guarded, script_arguments
+from zoo.running.peers import place, restarts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = {

@@ -30,7 +30,7 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from zoo.callbacks.exact_resume import of_all_processes
-from zoo.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYS = {

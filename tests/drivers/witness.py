@@ -71,7 +71,7 @@ class Witness:
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
         from zoo.callbacks.checkpointing import AtomicCheckpointIO, RunCheckpoint
-        from zoo.loop import LeanEpochLoop, RunLoop
+        from zoo.running.loop import LeanEpochLoop, RunLoop
 
         self.around(LeanEpochLoop, "advance", self.begin_step, self.end_step)
         self.around(Strategy, "training_step", "forward")

@@ -8,7 +8,7 @@ from torch import nn
 
 from zoo.errors import UserError
 from zoo.layers.boltzmann import RBMLayer, SigmoidStack
-from zoo.partition import binary_states
+from zoo.metrics.partition import binary_states
 
 V, H = 5, 4
 

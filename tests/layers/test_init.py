@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from zoo.build import build
-from zoo.commandline import options
+from zoo.config.commandline import options
+from zoo.config.instantiate import make
 from zoo.errors import UserError
-from zoo.instantiate import make
 from zoo.layers import init
 from zoo.layers.weights import maps_of
 from zoo.models.mlp import MLP

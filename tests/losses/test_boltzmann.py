@@ -13,7 +13,7 @@ from zoo.losses.boltzmann import (
     pseudo_likelihood,
     reconstruction_loss,
 )
-from zoo.partition import binary_states, log_partition
+from zoo.metrics.partition import binary_states, log_partition
 
 V, H, CHAINS = 4, 3, 40_000
 STATES = binary_states(V, dtype=torch.float64)  # (16, V)

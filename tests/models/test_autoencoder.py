@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.codes import fit_pca
 from zoo.errors import UserError
+from zoo.metrics.codes import fit_pca
 from zoo.models.autoencoder import Autoencoder
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from zoo.errors import UserError
-from zoo.loading import load_pretrained
 from zoo.models.bert import BERT, from_transformers
+from zoo.running.loading import load_pretrained
 from zoo.text import WordPieceTokenizer
 
 SIZES = {"vocab_size": 40, "max_len": 16, "d_model": 24, "num_heads": 4, "num_layers": 3, "d_ff": 36}

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from zoo.errors import UserError
+from zoo.metrics.partition import binary_states
 from zoo.models.dbn import DBN
 from zoo.models.rbm import RBM
 from zoo.models.stacked_autoencoder import StackedAutoencoder
-from zoo.partition import binary_states
 
 
 def rbm(**options):

@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from zoo.build import build_data, build_model, build_task, resolve, settle_task
-from zoo.checks import output_shape
-from zoo.commandline import CONFIGS, register_resolvers
-from zoo.compatibility import check_pair
+from zoo.config.checks import output_shape
+from zoo.config.commandline import CONFIGS, register_resolvers
+from zoo.config.compatibility import check_pair
 from zoo.optim import build_optimizer
 
 MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml") if path.stem != "custom")

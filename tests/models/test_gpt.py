@@ -3,8 +3,8 @@ import torch
 
 from zoo.decoding import sample, step_of
 from zoo.errors import UserError
-from zoo.loading import load_pretrained
 from zoo.models.gpt import GPT
+from zoo.running.loading import load_pretrained
 
 V, SIZES = 19, {"max_len": 12, "d_model": 16, "num_heads": 2, "num_layers": 3}
 POSITIONS = ("learned", "rotary")

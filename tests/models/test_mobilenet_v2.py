@@ -8,8 +8,8 @@ from torch import nn
 
 from zoo.data.images import ImagePreprocessing
 from zoo.errors import UserError
-from zoo.loading import load_pretrained
 from zoo.models.mobilenet_v2 import STAGES, InvertedResidual, MobileNetV2, rounded
+from zoo.running.loading import load_pretrained
 
 
 @pytest.mark.parametrize(("width", "size"), [(1.0, 40), (0.35, 33)])

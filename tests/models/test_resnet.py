@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from zoo.errors import UserError
-from zoo.loading import load_pretrained
 from zoo.models.resnet import BasicBlock, PadShortcut, ResNet
+from zoo.running.loading import load_pretrained
 
 
 def parameters(model):

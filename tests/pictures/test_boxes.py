@@ -1,7 +1,7 @@
 import torch
 from matplotlib.patches import Rectangle
 
-from zoo.boxes import Found
+from zoo.metrics.boxes import Found
 from zoo.pictures.boxes import images_with_boxes
 
 

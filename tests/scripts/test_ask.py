@@ -14,7 +14,7 @@ from zoo.build import build
 from zoo.callbacks.tags import TAGS
 from zoo.questions import MARGIN, RUN, WORD, commands, load, proofs
 from zoo.run import configure
-from zoo.sweep import begin, is_sweep
+from zoo.sweeps.sweep import begin, is_sweep
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = {question["number"]: question for question in load()}

@@ -11,8 +11,8 @@ from PIL import Image
 
 from zoo.checkpoint import read
 from zoo.data.pairs import Found, Pairs
-from zoo.evaluate import Judged, evaluate
 from zoo.run import configure, run
+from zoo.trained.evaluate import Judged, evaluate
 
 
 def of_run(folder, part):
@@ -127,7 +127,7 @@ def test_another_file_is_taken_whole_and_prepared_as_in_training(csv_regression_
     assert "all data: 7 samples" in result.title
     assert "is not what this model was trained on" in result.notes[0]
 
-    from zoo.predict import load
+    from zoo.trained.predict import load
 
     values = [answer.ranked[0][1] for answer in load(csv_regression_run).answers(path)]
     true = [float(line.split(",")[-1]) for line in some]
@@ -208,10 +208,10 @@ HOSTILE = [
     "torch.load",
     "pathlib.Path.write_text",
     "builtins.exec",
-    "zoo.commandline.os.system",  # begins with zoo., too
+    "zoo.config.commandline.os.system",  # begins with zoo., too
     "zoo.checkpoint.torch.load",
-    "zoo.report.Path.write_text",
-    "zoo.report.write_json",
+    "zoo.running.report.Path.write_text",
+    "zoo.running.report.write_json",
     "zoo.launch.launch",
 ]
 
@@ -234,7 +234,10 @@ def test_a_hostile_configuration_is_refused_at_any_depth(digits_run, call_script
 @pytest.mark.parametrize("group", ["model", "data", "task"])
 def test_a_hostile_group_itself_is_refused(digits_run, call_script, tmp_path, group):
     checkpoint = read(digits_run)
-    checkpoint["config"][group] = {"_target_": "zoo.commandline.os.system", "command": f"touch {tmp_path / 'proof'}"}
+    checkpoint["config"][group] = {
+        "_target_": "zoo.config.commandline.os.system",
+        "command": f"touch {tmp_path / 'proof'}",
+    }
     torch.save(checkpoint, tmp_path / "hostile.ckpt")
     ran = call_script("evaluate", f"ckpt={tmp_path / 'hostile.ckpt'}")
     assert ran.status == 2

@@ -10,7 +10,7 @@ import torch
 
 from zoo.checkpoint import load_model, model_weights, read
 from zoo.errors import UserError
-from zoo.export import distance, examples, export
+from zoo.trained.export import distance, examples, export
 
 SHORT = ("trainer.max_steps=2", "trainer.limit_val_batches=1", "test=false", "logger=none", "callbacks.activity=null")
 
@@ -133,7 +133,7 @@ def test_a_file_of_a_newer_zoo_is_refused_whatever_its_form(runs, tmp_path):
 
 
 def test_a_copy_that_answers_otherwise_is_not_kept(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.export.distance", lambda *_: 0.5)
+    monkeypatch.setattr("zoo.trained.export.distance", lambda *_: 0.5)
     with pytest.raises(UserError, match=r"was not written: its answers differ from the network's by 0\.5"):
         export(runs(*VAE), tmp_path / "net.pt2")
     assert list(tmp_path.iterdir()) == []

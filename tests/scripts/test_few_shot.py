@@ -9,8 +9,8 @@ from sklearn.neighbors import NearestCentroid
 
 from zoo.checkpoint import load_model
 from zoo.data.digits import Digits
-from zoo.few_shot import accuracies, draw_episodes, with_interval
 from zoo.layers.depth import entering, head
+from zoo.trained.few_shot import accuracies, draw_episodes, with_interval
 
 FIVE_TO_NINE = "data.classes=[5,6,7,8,9]"
 
@@ -93,7 +93,7 @@ def test_a_network_that_was_trained_to_embed_gives_its_output(call_script, tmp_p
     ran = call_script("few_shot", f"ckpt={run}", "episodes=20")
     assert ran.status == 0, ran.err
     assert "Note: the network was trained on 0, 1, 2, 3, 4; choose others" in ran.out
-    from zoo.few_shot import look
+    from zoo.trained.few_shot import look
 
     assert look(str(run), {}).features.shape[1] == 64
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from zoo.checkpoint import load_model, read
-from zoo.generate import load
 from zoo.run import configure, run
 from zoo.text import load as load_tokenizer
+from zoo.trained.generate import load
 
 SIZES = ("model.hidden_size=16", "model.embedding_dim=8", "data.window=16", "data.batch_size=8", "logger=none")
 LIMITS = ("trainer.max_epochs=1", "trainer.limit_train_batches=20", "trainer.limit_val_batches=2")

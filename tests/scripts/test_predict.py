@@ -12,17 +12,17 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo import reasons
+from zoo.analysis.explain import grad_cam
 from zoo.checkpoint import load_model, read
 from zoo.data.csv import read_csv
 from zoo.data.images import ImagePreprocessing
 from zoo.data.table_preprocessing import TablePreprocessing
 from zoo.errors import UserError
-from zoo.explain import grad_cam
-from zoo.inputs import CHUNK
-from zoo.predict import Answer, load
-from zoo.reasons import Reasons
 from zoo.run import configure, run
+from zoo.trained import reasons
+from zoo.trained.inputs import CHUNK
+from zoo.trained.predict import Answer, load
+from zoo.trained.reasons import Reasons
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +140,7 @@ def test_unreadable_files_are_named_skipped_and_counted(digits_run, tmp_path, ca
 
 def test_table_values_are_the_tasks_outputs_in_the_targets_own_units(csv_regression_run, call_script, tmp_path):
     from zoo.build import build_task
-    from zoo.evaluate import build_data
+    from zoo.trained.evaluate import build_data
 
     path = csv_regression_run.parent / "houses.csv"
     ran = call_script("predict", f"ckpt={csv_regression_run}", f"input={path}", "format=json")
@@ -318,7 +318,9 @@ def test_what_a_user_can_mend_is_one_line(digits_run, csv_regression_run, tmp_pa
     assert ran.err.splitlines()[-1].startswith("Error: ")
 
 
-@pytest.mark.parametrize("target", ["os.system", "pathlib.Path.write_text", "torch.load", "zoo.commandline.os.system"])
+@pytest.mark.parametrize(
+    "target", ["os.system", "pathlib.Path.write_text", "torch.load", "zoo.config.commandline.os.system"]
+)
 def test_a_hostile_model_is_refused(digits_run, digit_files, call_script, tmp_path, target):
     checkpoint = read(digits_run)
     checkpoint["config"]["model"]["channels"] = [6, {"_target_": target, "_args_": [f"touch {tmp_path / 'proof'}"]}]

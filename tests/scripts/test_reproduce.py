@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import zoo.reproduction as reproduction
+import zoo.reproduction.recipes as reproduction
 from zoo.errors import UserError
-from zoo.reproduction import Recipe, UnfinishedError, Workshop, duration, fitting, recipes, verdict, wanted
+from zoo.reproduction.recipes import Recipe, UnfinishedError, Workshop, duration, fitting, recipes, verdict, wanted
 
 ROOT = Path(__file__).parent.parent.parent
 # Stands for train.py: seconds, whether it fails; writes what a finished run has, and counts how often it was called.

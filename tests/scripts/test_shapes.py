@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from zoo.build import build_data
-from zoo.commandline import CONFIGS
+from zoo.config.commandline import CONFIGS
 from zoo.run import configure
 
 MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml") if path.stem != "custom")

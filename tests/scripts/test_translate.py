@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo import translate
 from zoo.checkpoint import load_model, read
 from zoo.data.captions import CaptionPreprocessing, Captions
 from zoo.data.made_pairs import Dates
 from zoo.data.pair_preprocessing import PairPreprocessing
-from zoo.metrics import bleu, exact_match
+from zoo.metrics.texts import bleu, exact_match
 from zoo.models.captioner import Captioner
-from zoo.translate import load
+from zoo.trained import translate
+from zoo.trained.translate import load
 
 TEXTS = ["3 may 1979", "the 1st of june, 2001", "wed 5 jan 2011", "5.7.2001", "12/24/99", "1999/12/31", "june 7, 1964"]
 

@@ -18,11 +18,11 @@ from zoo.checkpoint import load_model, read
 from zoo.data.bars import BarsAndStripes
 from zoo.errors import UserError
 from zoo.losses.boltzmann import contrast
+from zoo.metrics.partition import log_partition
 from zoo.models.dbn import DBN
 from zoo.models.rbm import RBM
-from zoo.partition import log_partition
 from zoo.run import configure, run
-from zoo.signals import LISTENER
+from zoo.running.signals import LISTENER
 from zoo.tasks.contrastive_divergence import ContrastiveDivergence
 
 SGD = partial(torch.optim.SGD, lr=0.1)

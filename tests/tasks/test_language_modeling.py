@@ -17,14 +17,14 @@ from zoo.callbacks.curves import iterations_done
 from zoo.checkpoint import read
 from zoo.data.windows import ContinuedBatch, StreamOrder, Windows
 from zoo.errors import UserError
-from zoo.evaluate import evaluate
 from zoo.models.gru import GRU
 from zoo.models.lstm import LSTM
 from zoo.models.rnn import RNN
 from zoo.noise import Noise
 from zoo.run import configure, run
-from zoo.signals import LISTENER
+from zoo.running.signals import LISTENER
 from zoo.tasks.language_modeling import LanguageModeling, begun_anew, is_best
+from zoo.trained.evaluate import evaluate
 
 VOCAB = 11
 SIZES = {"num_outputs": VOCAB, "vocab_size": VOCAB, "head": "next_step", "embedding_dim": 6, "hidden_size": 7}

@@ -16,12 +16,12 @@ from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.callbacks.curves import iterations_done
 from zoo.checkpoint import read
 from zoo.errors import UserError
-from zoo.evaluate import evaluate
 from zoo.models.bert import BERT
 from zoo.run import configure, run
-from zoo.signals import LISTENER
+from zoo.running.signals import LISTENER
 from zoo.tasks.masked_language_modeling import MaskedLanguageModeling
 from zoo.text import WordTokenizer
+from zoo.trained.evaluate import evaluate
 
 V = 9
 

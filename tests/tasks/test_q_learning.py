@@ -20,11 +20,11 @@ from zoo.checkpoint import load_model, read
 from zoo.data.control import Control
 from zoo.data.environments import CartPole, Chain
 from zoo.errors import UserError
-from zoo.evaluate import evaluate
 from zoo.models.mlp import MLP
 from zoo.run import configure, run
-from zoo.signals import LISTENER
+from zoo.running.signals import LISTENER
 from zoo.tasks.q_learning import QLearning
+from zoo.trained.evaluate import evaluate
 
 ROOT = Path(__file__).parent.parent.parent
 SGD = partial(torch.optim.SGD, lr=0.1)

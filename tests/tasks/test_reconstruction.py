@@ -19,12 +19,12 @@ from zoo.callbacks.curves import iterations_done
 from zoo.checkpoint import read
 from zoo.data.base import InMemory
 from zoo.errors import UserError
-from zoo.evaluate import evaluate
 from zoo.losses.reconstruction import contraction, kl_sparsity, squared_errors
 from zoo.models.autoencoder import Autoencoder
 from zoo.run import configure, run
-from zoo.signals import LISTENER
+from zoo.running.signals import LISTENER
 from zoo.tasks.reconstruction import Reconstruction
+from zoo.trained.evaluate import evaluate
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 SHAPE = (1, 3, 2)

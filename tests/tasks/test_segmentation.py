@@ -7,7 +7,7 @@ from torch import nn
 from zoo.batches import ImageBatch, MaskBatch
 from zoo.errors import UserError
 from zoo.losses.segmentation import pixel_cross_entropy, soft_dice
-from zoo.overlaps import overlap_metrics, pixel_confusion
+from zoo.metrics.overlaps import overlap_metrics, pixel_confusion
 from zoo.tasks.segmentation import Segmentation
 
 SGD = partial(torch.optim.SGD, lr=0.1)

@@ -19,12 +19,12 @@ from zoo.checkpoint import load_model, read
 from zoo.data.base import BatchOrder, Loader
 from zoo.data.masked import Anew
 from zoo.data.skipgrams import DocsWords, Nearby, Rules, noise_sums
-from zoo.embeddings import nearest, pmi
 from zoo.errors import UserError
 from zoo.losses.embeddings import negative_sampling
+from zoo.metrics.embeddings import nearest, pmi
 from zoo.models.skipgram import Skipgram as Model
 from zoo.run import configure, run
-from zoo.signals import LISTENER
+from zoo.running.signals import LISTENER
 from zoo.tasks.skipgram import Skipgram
 from zoo.text import WordTokenizer
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from zoo import decoding
 from zoo.batches import ImageBatch, PairBatch
 from zoo.errors import UserError
-from zoo.metrics import bleu, chrf
+from zoo.metrics.texts import bleu, chrf
 from zoo.tasks.translation import Translation
 from zoo.text import NEVER_WRITTEN, PAIR_SPECIAL, CharTokenizer, words
 

@@ -18,7 +18,7 @@ from zoo.errors import UserError
 from zoo.losses.variational import importance_weighted_bound, log_weights, reparameterize
 from zoo.models.vae import VAE
 from zoo.run import configure, run
-from zoo.signals import LISTENER
+from zoo.running.signals import LISTENER
 from zoo.tasks.variational import Variational
 
 F, Z = 6, 2

@@ -1,7 +1,7 @@
 """Averages the gradients of processes that share a machine's CPUs, with one message a step.
 
 DDP would send the gradients through gloo, and the number of samples and the wishes of callbacks, on which all processes
-must agree, in a message of their own before it. Here they travel together (zoo.neighbours).
+must agree, in a message of their own before it. Here they travel together (zoo.running.neighbours).
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from torch.distributed import GradBucket
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
-from zoo.neighbours import Neighbours, neighbours
+from zoo.running.neighbours import Neighbours, neighbours
 
 
 class Averaging(Callback):

@@ -2,7 +2,7 @@
 
 Such a place is the end of a batch after which neither validation nor a part of an accumulated gradient is pending, or
 the end of an epoch with everything that belongs to it: validation, schedules, early stopping (`on_epoch_complete`,
-which zoo.loop calls).
+which zoo.running.loop calls).
 """
 
 import errno
@@ -27,7 +27,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from zoo.callbacks.curves import iterations_done
 from zoo.callbacks.exact_resume import of_all_processes
 from zoo.errors import UserError
-from zoo.signals import LISTENER, Stop
+from zoo.running.signals import LISTENER, Stop
 
 log = logging.getLogger(__name__)
 FORMAT_VERSION = 2

@@ -8,7 +8,7 @@ class EarlyStopping(LightningEarlyStopping):
 
     Args:
         patience: epochs without a better value before the run ends.
-        monitor: metric, for instance "val/loss"; `zoo.trainer` puts the task's own in place of "auto".
+        monitor: metric, for instance "val/loss"; `zoo.running.trainer` puts the task's own in place of "auto".
         mode: "min" or "max".
         min_delta: a change smaller than this is none.
     """

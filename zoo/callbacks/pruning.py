@@ -19,7 +19,7 @@ class Pruning(Callback):
         journal: file of the study in the sweep's folder (optuna's JournalFileBackend).
         study: name of the study in it.
         trial: number of the trial that this run is.
-        monitor: what is reported; `zoo.trainer` puts the task's own metric in place of "auto".
+        monitor: what is reported; `zoo.running.trainer` puts the task's own metric in place of "auto".
         num_startup_trials: trials that run to their end before any is compared with them.
         num_warmup_epochs: epochs in which no trial is stopped.
     """

@@ -31,8 +31,8 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.errors import UserError, suggest
-from zoo.generative_metrics import mixture_quality, parzen, transport_cost
 from zoo.losses.adversarial import LOSSES, as_float, between, clip, gradient_penalty, r1_penalty, slopes
+from zoo.metrics.generative import mixture_quality, parzen, transport_cost
 from zoo.noise import Noise
 from zoo.optim import Alternating, build_optimizer
 from zoo.pictures.generated import extent_of, history_of_images, history_of_points, mosaic, plane, scores

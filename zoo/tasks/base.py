@@ -84,7 +84,7 @@ class Task(LightningModule):
     mode = "min"
     batches: tuple[str, ...] = ()  # of zoo.batches, that it takes; none named: any
     shows_every_epoch = False  # whether `show` is worth its time after every epoch, not only after 1, 2, 4, 8, ...
-    lean = True  # logs nothing from inside a training step (zoo.loop)
+    lean = True  # logs nothing from inside a training step (zoo.running.loop)
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ and of validation and test, of binary data (grey pixels are rounded, as in the T
     free_energy_gap          mean F of validation less mean F of training samples: it grows where a machine learns by
                              heart (Hinton 2012, section 6)
     log_likelihood           exact, where one side has 16 units or fewer
-    log_likelihood_ais       estimated (zoo.partition), in the test
+    log_likelihood_ais       estimated (zoo.metrics.partition), in the test
 
 Axes: B batch, C chains, V visible units, H hidden units
 """
@@ -40,10 +40,10 @@ from zoo.losses.boltzmann import (
     pseudo_likelihood,
     reconstruction_loss,
 )
+from zoo.metrics.partition import annealed_importance, can_be_summed, log_partition
+from zoo.metrics.probe import linear_probe
 from zoo.noise import generator_at
-from zoo.partition import annealed_importance, can_be_summed, log_partition
 from zoo.pictures.boltzmann import mosaic
-from zoo.probe import linear_probe
 from zoo.tasks.layerwise import LayerByLayer
 
 PSEUDO_LIKELIHOODS = ("one_bit", "exact")
@@ -65,7 +65,7 @@ class ContrastiveDivergence(LayerByLayer):
         pseudo_likelihood: "exact", of all units, or "one_bit", of one drawn for each sample; None: exact where that is
             fast.
         ais_runs, ais_steps: runs of annealed importance sampling in the test, 0 for none, and distributions of each.
-        probe: also test how well the features tell the classes apart, and how well the raw data do (zoo.probe).
+        probe: also test how well the features tell the classes apart, and how well the raw data do (zoo.metrics.probe).
     """
 
     def __init__(

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.boxes import AveragePrecision, Found, suppress
 from zoo.errors import UserError
 from zoo.losses.detection import boxes_of, yolo_loss
+from zoo.metrics.boxes import AveragePrecision, Found, suppress
 from zoo.pictures.boxes import images_with_boxes
 from zoo.tasks.base import Task
 

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.codes import in_the_plane
 from zoo.errors import UserError, suggest
 from zoo.losses.domains import coral, domain_confusion, reversal_strength
+from zoo.metrics.codes import in_the_plane
 from zoo.pictures.codes import code_map
 from zoo.tasks.supervised import Classification
 

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.codes import in_the_plane
 from zoo.errors import UserError
 from zoo.losses.prototypical import episode_loss, split_episode
+from zoo.metrics.codes import in_the_plane
 from zoo.pictures.codes import code_map
 from zoo.tasks.base import Task
 

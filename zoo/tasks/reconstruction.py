@@ -30,7 +30,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.codes import PCA, fit_mean, fit_pca, in_the_plane
 from zoo.errors import UserError, suggest
 from zoo.losses.reconstruction import (
     NOISE,
@@ -41,6 +40,7 @@ from zoo.losses.reconstruction import (
     l1_sparsity,
     squared_errors,
 )
+from zoo.metrics.codes import PCA, fit_mean, fit_pca, in_the_plane
 from zoo.noise import Noise
 from zoo.pictures.codes import code_map, reconstructions, rows_said_again
 from zoo.tasks.base import Means, Task

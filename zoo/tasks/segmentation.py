@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from zoo.errors import UserError, suggest
 from zoo.losses.segmentation import UNKNOWN, pixel_cross_entropy, soft_dice
-from zoo.overlaps import iou, overlap_metrics
+from zoo.metrics.overlaps import iou, overlap_metrics
 from zoo.pictures.masks import images_with_masks
 from zoo.tasks.base import Task
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from zoo.embeddings import Words
 from zoo.losses.embeddings import negative_sampling
+from zoo.metrics.embeddings import Words
 from zoo.tasks.base import Task
 from zoo.text import PAD, UNKNOWN
 

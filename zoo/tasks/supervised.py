@@ -19,8 +19,8 @@ from torchmetrics.classification import (
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
+from zoo.analysis.explain import heat_map
 from zoo.errors import UserError, suggest
-from zoo.explain import heat_map
 from zoo.losses.supervised import LOSSES, Loss
 from zoo.pictures.images import captioned_images, heat_over
 from zoo.pictures.matrices import confusion_matrix

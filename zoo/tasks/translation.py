@@ -5,7 +5,7 @@
 
 N counts target tokens, `<eos>` among them, whatever batches they come in: means, accumulated batches and processes are
 weighted by tokens. Both terms read the true target; what the model writes by itself is translated, turned into text and
-compared with the references: BLEU, chrF (0 to 100, `zoo.metrics`) and the share of exact matches (0 to 1).
+compared with the references: BLEU, chrF (0 to 100, `zoo.metrics.texts`) and the share of exact matches (0 to 1).
 
 Teacher forcing below 1 is scheduled sampling at a constant rate (Bengio, Vinyals, Jaitly, Shazeer, 2015, arXiv
 1506.03099): so often does the decoder read the true token in training, and else its own.
@@ -24,7 +24,7 @@ from zoo.batches import PairBatch
 from zoo.decoding import answers, looked_at
 from zoo.errors import UserError, suggest
 from zoo.losses.sequences import mean_over_steps, token_cross_entropy
-from zoo.metrics import bleu, chrf, exact_match
+from zoo.metrics.texts import bleu, chrf, exact_match
 from zoo.pictures.attention import of_layers, over_image
 from zoo.tasks.base import Task
 from zoo.tasks.language_modeling import LARGEST, as_code, is_best
