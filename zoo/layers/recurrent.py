@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from zoo.errors import UserError, suggest
+from zoo.layers.real_steps import over_real_steps
 
 HEADS = ("classifier", "regressor", "next_step", "forecaster")
 POOLINGS = ("last", "mean", "max")
@@ -204,9 +204,7 @@ class RecurrentNetwork(nn.Module):
         if unpadded(mask):
             return self.layers(steps, state)
         assert mask is not None
-        packed = pack_padded_sequence(steps, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-        outputs, state = self.layers(packed, state)
-        return pad_packed_sequence(outputs, batch_first=True, total_length=steps.shape[1])[0], state
+        return over_real_steps(self.layers, steps, mask.sum(1), state)
 
 
 def init_recurrent(layers: nn.RNNBase, how: str) -> None:

@@ -26,8 +26,8 @@ Equal to: the equations step by step; all steps at once (tests)
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from zoo.layers.real_steps import over_real_steps
 from zoo.layers.recurrent import unpadded
 from zoo.layers.recurrent_decoder import Hidden, RecurrentDecoder, State, recurrent_layers
 
@@ -88,9 +88,7 @@ class Encoder(nn.Module):
             places, state = self.layers(x)  # (B, S, D)
         else:
             # A row without anything real, which no data has, is read as one step that nobody may look at.
-            lengths = mask.sum(1).clamp(min=1).cpu()
-            packed, state = self.layers(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
-            places, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])  # (B, S, D)
+            places, state = over_real_steps(self.layers, x, mask.sum(1).clamp(min=1))  # (B, S, D)
         if order is not None:
             places = places.gather(1, order.unsqueeze(2).expand_as(places))  # where they stand in the source
         return places, self.bridged(state)

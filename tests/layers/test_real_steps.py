@@ -1,0 +1,68 @@
+"""zoo.layers.real_steps against torch's own packed sequences: outputs, last states and gradients."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from zoo.layers.real_steps import over_real_steps
+
+LENGTHS = {"one is longest": [3, 7, 1, 7, 5], "all alike": [6, 6, 6], "one row": [4], "nobody fills it": [2, 3]}
+
+
+def packed(layers, x, lengths, state=None):
+    steps = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    outputs, state = layers(steps, state)
+    return pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])[0], state
+
+
+def parts(state):
+    return state if isinstance(state, tuple) else (state,)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=list(LENGTHS))
+@pytest.mark.parametrize("begun", [False, True], ids=["from zero", "from a state"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("num_layers", [1, 3])
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [(nn.RNN, {}), (nn.RNN, {"nonlinearity": "relu"}), (nn.GRU, {}), (nn.LSTM, {}), (nn.LSTM, {"bias": False})],
+    ids=["tanh", "relu", "gru", "lstm", "lstm without bias"],
+)
+def test_it_is_what_torch_makes_of_packed_sequences(cell, options, num_layers, bidirectional, begun, lengths):
+    torch.manual_seed(0)
+    layers = cell(3, 4, num_layers, batch_first=True, bidirectional=bidirectional, **options).double()
+    lengths = torch.tensor(lengths)
+    x = torch.randn(len(lengths), 7, 3, dtype=torch.double, requires_grad=True)
+    number = 2 if cell is nn.LSTM else 1
+    state = torch.randn(
+        number, num_layers * (1 + bidirectional), len(lengths), 4, dtype=torch.double, requires_grad=True
+    )
+    given = None if not begun else tuple(state) if number == 2 else state[0]
+    leaves = [x, *layers.parameters(), *([state] if begun else [])]
+    found = []
+    for way in (packed, over_real_steps):
+        outputs, ended = way(layers, x, lengths, given)
+        sums = outputs.square().sum() + sum((k + 1) * part.sin().sum() for k, part in enumerate(parts(ended)))
+        found.append([outputs, *parts(ended), *torch.autograd.grad(sums, leaves)])
+    assert isinstance(ended, tuple) == (cell is nn.LSTM)
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_dropout_between_layers_of_two_directions_is_there_in_training_alone():
+    torch.manual_seed(0)
+    layers = nn.GRU(3, 200, 2, batch_first=True, bidirectional=True, dropout=0.5)
+    x, lengths = torch.randn(2, 5, 3), torch.tensor([5, 3])
+    first, second = (over_real_steps(layers, x, lengths)[0] for _ in range(2))
+    assert not torch.equal(first, second)
+    layers.eval()
+    torch.testing.assert_close(over_real_steps(layers, x, lengths)[0], packed(layers, x, lengths)[0])
+
+
+def test_what_stands_in_padding_changes_nothing():
+    layers = nn.LSTM(3, 4, batch_first=True, bidirectional=True)
+    x, lengths = torch.randn(2, 5, 3), torch.tensor([5, 3])
+    other = x.clone()
+    other[1, 3:] = torch.nan
+    assert torch.equal(over_real_steps(layers, x, lengths)[0], over_real_steps(layers, other, lengths)[0])
