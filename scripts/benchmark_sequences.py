@@ -9,6 +9,9 @@ the same optimizer, clipping and carried state. The two take turns within one ru
 Writing: characters a second of a trained model's `Writer`, one text on one thread, against a bare loop over the same
 module, with oneDNN or without, whichever is faster (`against`).
 
+Lengths: sequences a second, forward and backward, of `zoo.layers.real_steps` against the same layer over packed
+sequences of half the longest length to all of it.
+
 On a CPU a second is one of this process's own (all its threads together), so that other programs matter less.
 """
 
@@ -21,10 +24,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from zoo.build import build
 from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.decoding import without_onednn
+from zoo.layers.real_steps import over_real_steps
 from zoo.models.lstm import LSTM
 from zoo.run import configure
 from zoo.tasks.language_modeling import detached
@@ -35,6 +40,7 @@ SIZES = ((1, 128), (2, 256))  # layers and units of each
 Clock = Callable[[], float]  # seconds
 TURNS = 4  # in a round
 LENGTH = 1000  # characters that are written at a time
+BATCHES = ((25, 64), (200, 16), (700, 8))  # steps of the longest sequence, and how many there are
 
 
 class Bare(nn.Module):
@@ -159,6 +165,29 @@ def writing(layers: int, size: int, rounds: int, ratios: Callable[..., dict[str,
     return found | {"unit": "characters a second", "against": fastest, "ways": first}
 
 
+def lengths(cell: type[nn.RNNBase], steps: int, batch: int, rounds: int, ratios: Callable[..., Any]) -> dict[str, Any]:
+    torch.manual_seed(0)
+    layer, x, real = (
+        cell(128, 256, batch_first=True),
+        torch.randn(batch, steps, 128),
+        torch.randint(1, steps // 2, (batch,)),
+    )
+    real = real + steps - real.max()
+
+    def rate(outputs: Callable[[], Tensor]) -> float:
+        start = time.process_time()
+        outputs().sum().backward()
+        return batch / (time.process_time() - start)
+
+    def packed() -> Tensor:
+        answer, _ = layer(pack_padded_sequence(x, real, batch_first=True, enforce_sorted=False))
+        return pad_packed_sequence(answer, batch_first=True, total_length=steps)[0]
+
+    ours, theirs = (lambda: rate(lambda: over_real_steps(layer, x, real)[0])), (lambda: rate(packed))
+    ours(), theirs()
+    return ratios(ours, theirs, rounds) | {"unit": "sequences a second"}
+
+
 def sequences(
     ratios: Callable[..., Any], medians: Callable[..., Any], synchronize: Callable[..., None], rounds: int, steps: int,
     device: str,
@@ -183,4 +212,8 @@ def sequences(
         pairs = training(layers, size, TURNS * rounds, length, device, clock)
         figures[f"training {layers}x{size}"] = medians(pairs) | {"unit": "characters a second", "steps": length}
     layers, size = SIZES[-1]
-    return figures | {f"writing {layers}x{size}": writing(layers, size, rounds, ratios)}
+    figures[f"writing {layers}x{size}"] = writing(layers, size, rounds, ratios)
+    for cell in (nn.RNN, nn.GRU, nn.LSTM):
+        for longest, batch in BATCHES:
+            figures[f"lengths {cell.__name__} {batch}x{longest}"] = lengths(cell, longest, batch, rounds, ratios)
+    return figures

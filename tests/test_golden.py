@@ -59,7 +59,7 @@ def golden(kind: str, name: str, found: Any) -> Any:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_first_five_losses_of_a_model_stay(model):
-    """In double precision: in single precision, processors of two kinds are 6 % apart after five steps of MobileNetV2."""
+    """In double precision: in single precision two processors are 6 % apart after five steps of MobileNetV2."""
     words = [f"model={model}", "data.batch_size=16", "trainer.precision=64-true", *LOSSES_ALONE]
     found = first_losses(*words, steps=5)
     assert found == pytest.approx(golden("losses", model, [round(loss, 6) for loss in found]), rel=1e-4)
