@@ -167,7 +167,7 @@ class Activity(Callback):
         self.newest = shares(rows)
         log(trainer, {f"activations/{name}": value for name, value in self.newest.items()})
         if pictured(trainer):
-            show(trainer, "activity", layer_table([written(row) for row in rows]))
+            show(trainer, "activity", layer_table([written(row) for row in rows]), "val")
 
 
 def written(row: dict[str, Any]) -> dict[str, str]:
