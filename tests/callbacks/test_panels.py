@@ -1,9 +1,9 @@
-"""The texts of a run: its layers."""
+"""The texts of a run, its layers, and its row of HPARAMS."""
 
 import pytest
 import torch
 
-from zoo.callbacks.panels import layers_of
+from zoo.callbacks.panels import hyper_parameters, layers_of
 from zoo.models.dcgan import DCGAN
 from zoo.models.gan import GAN
 from zoo.models.mlp import MLP
@@ -38,3 +38,8 @@ def test_of_two_networks_the_layers_of_both_are_listed_and_nothing_is_changed(mo
     assert count(generator) == sum(p.numel() for p in model.generator.parameters())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_what_follows_from_the_data_is_no_column_of_hparams():
+    config = {"choices": {"model": "vae", "data": "digits"}, "model": {"image_shape": [1, 8, 8], "latent_size": 20}}
+    assert hyper_parameters(config) == {"model": "vae", "data": "digits", "seed": 0, "model.latent_size": 20}

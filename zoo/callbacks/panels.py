@@ -20,7 +20,10 @@ from zoo.layers.adversaries import Adversaries
 from zoo.pictures.layers import layer_table as as_text
 
 # Sizes that follow from the data: no choice, so no column.
-FROM_DATA = ("in_features", "out_features", "in_channels", "image_size", "num_classes", "num_outputs", "num_targets")
+FROM_DATA = (
+    *("in_features", "out_features", "in_channels", "image_size", "num_classes", "num_outputs", "num_targets"),
+    *("image_shape", "num_features", "input_size", "vocab_size", "src_vocab_size", "tgt_vocab_size", "num_words"),
+)
 
 
 def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:

@@ -50,8 +50,8 @@ SECTIONS = {
         "activations/saturated_share": "share of sigmoid and tanh answers with less than a twentieth of the steepest "
         "slope",
         "activations/alike_share": "share of units that answer as another unit of their layer does",
-        "samples/activity": "each layer's answers on 256 validation samples: their size, and the shares that are "
-        "dead, saturated or alike",
+        "samples/activity": "each layer's answers on 256 validation samples: their size (root mean square), and the "
+        "shares of units that are dead (pass no gradient), saturated (hardly any) or alike (answer as another does)",
         "probe/N[<i>][<L>]": "with callbacks.probe.layer: how node i of layer L (see samples/layers) answers 256 "
         "validation samples, behind its activation: a histogram before training and after each epoch",
         "finetune/<block>": "learning rate of a block of layers, numbered from the input; 0 while it does not learn",
