@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.callbacks.activity import activity, alike, shares, slope, watch, written
+from zoo.callbacks.activity import activity, alike, shares, slope, table, watch, written
 from zoo.models.lenet5 import LeNet5
 from zoo.models.mlp import MLP
 
@@ -125,3 +125,11 @@ def test_hooks_go_where_the_model_fails():
     with pytest.raises(RuntimeError):
         watch(model, (inputs(9, 5),), lambda seen: None)
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_the_table_has_no_column_that_is_empty():
+    relu = {"layer": "a", "activation": "ReLU", "units": 4, "size": 0.5, "dead": 0.25, "alike": 0.0}
+    tanh = {"layer": "b", "activation": "Tanh", "units": 4, "size": 0.5, "saturated": 0.5, "alike": 0.0}
+    assert list(table([relu])[0]) == ["layer", "activation", "units", "size", "dead", "alike"]
+    assert [row["dead"] for row in table([relu, tanh])] == ["25 %", ""]
+    assert [row["saturated"] for row in table([relu, tanh])] == ["", "50 %"]

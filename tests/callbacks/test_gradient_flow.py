@@ -151,10 +151,12 @@ def test_networks_that_take_turns_are_both_seen(tmp_path, n_critic):
             lengths = {turn: math.hypot(*norms.values()) for turn, norms in turns.items()}
             for turn in ("discriminator", "generator"):
                 events = {event.step: event.value for event in found.Scalars(f"norms/gradient_{turn}")}
-                assert (iteration in events) == (turn in lengths)
-                assert events.get(iteration, 0.0) == pytest.approx(lengths.get(turn, 0.0), rel=1e-5)
+                assert (iteration in events) == (turn in newest)
+                assert events.get(iteration, 0.0) == pytest.approx(math.hypot(*newest.get(turn, {}).values()), rel=1e-5)
             whole = {event.step: event.value for event in found.Scalars("norms/gradient")}
             assert whole[iteration] == pytest.approx(math.hypot(*lengths.values()), rel=1e-5)
+    assert "gradients/first_over_last" not in found.Tags()["scalars"]  # no gradient goes through both
+    assert flow_of(run).starts == [2]  # generator and discriminator have two layers each
     assert list(flow_of(run).lines) == [f"iteration {n_critic}", "epoch 1", "epoch 2", "epoch 3"]
     assert all(min(line) > 0 for line in flow_of(run).lines.values())
 

@@ -35,7 +35,7 @@ def test_charts_are_of_what_the_run_has_training_and_validation_together():
 
 def test_a_chart_does_not_take_a_curve_whose_name_merely_begins_alike():
     rows = layout(["norms/gradient", "norms/gradient_generator", "by_epoch/val/accuracy", "by_epoch/val/accuracy_top5"])
-    assert rows["optimization"]["norms of gradient and update"][1] == [r"norms/gradient(_\w+)?$", "norms/update$"]
+    assert rows["optimization"] == {"norm of the gradient": ["Multiline", [r"norms/gradient(_\w+)?$"]]}
     assert [patterns for _, patterns in rows["metrics"].values()] == [
         ["by_epoch/(train|val)/accuracy$"],
         ["by_epoch/(train|val)/accuracy_top5$"],

@@ -35,7 +35,8 @@ def test_what_became_of_an_image_stands_below_it():
 
 def test_activity_counts_units_and_maps_samples():
     figure = hidden_activity(torch.cat([torch.zeros(4, 3), torch.ones(4, 2)], 1))
-    bars, picture = figure.axes
+    bars, picture, scale = figure.axes
+    assert scale.get_ylabel() == "P(h = 1 | v)"
     heights = [bar.get_height() for bar in bars.patches]
     assert (heights[0], heights[-1], sum(heights)) == (3, 2, 5)
     assert picture.images[0].get_array().shape == (4, 5)

@@ -11,13 +11,13 @@ def test_a_mosaic_goes_row_by_row_and_enlarges_small_images():
     images[1] = 1.0  # the second of the first row
     images[3, 0, 0, 0] = 1.0  # the top left corner of the first of the second row
     picture = mosaic(images, 3)
-    cell = 4 * 8 + 2  # four times as large, with a line on each side
+    cell = 6 * 8 + 2  # six times as large, with a line on each side
     assert picture.shape == (3, 2 * cell, 3 * cell)
     assert picture[:, 1 : cell - 1, cell + 1 : 2 * cell - 1].eq(1).all()
-    assert picture[:, cell + 1 : cell + 5, 1:5].eq(1).all()
-    assert picture[:, cell + 1 : cell + 5, 5].eq(0).all()
+    assert picture[:, cell + 1 : cell + 7, 1:7].eq(1).all()
+    assert picture[:, cell + 1 : cell + 7, 7].eq(0).all()
     assert picture[:, cell:, 2 * cell :].eq(0.5).all(), "no image, no black one either"
-    assert mosaic(torch.rand(2, 3, 30, 30), 2).shape == (3, 32, 64)
+    assert mosaic(torch.rand(2, 3, 50, 50), 2).shape == (3, 52, 104)
 
 
 def test_the_history_has_a_row_for_each_epoch():
@@ -43,3 +43,11 @@ def test_scores_of_both_are_counted_in_the_same_bins():
     heights = [patch.get_height() for patch in figure.axes[0].patches]
     assert (sum(heights[:40]), sum(heights[40:])) == (2, 2)
     scores(torch.zeros(3), torch.zeros(2), xlabel="logit")  # all alike
+
+
+def test_a_field_of_logits_is_white_where_nothing_can_be_told_apart():
+    field, real = torch.tensor([[-1.0, 0.5], [0.0, 3.0]]), torch.rand(30, 2)
+    centred = plane(real, real, field, centred=True).axes[0]
+    assert centred.images[0].get_clim() == (-3, 3)
+    assert (centred.get_xlabel(), centred.get_ylabel()) == ("x1", "x2")
+    assert plane(real, real, field).axes[0].images[0].get_clim() == (-1, 3)

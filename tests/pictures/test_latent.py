@@ -41,21 +41,21 @@ def test_between_two_codes_lies_a_straight_line_with_both_ends():
 
 
 def test_tiles_lie_row_by_row_and_small_ones_are_enlarged():
-    images = torch.arange(5).float().div(4)[:, None, None, None].expand(5, 1, 28, 28)
+    images = torch.arange(5).float().div(4)[:, None, None, None].expand(5, 1, 42, 42)
     grid = tiles(images, 3)
-    assert grid.shape == (3, 60, 90)
-    middles = grid[0, [15, 45]][:, [15, 45, 75]]
+    assert grid.shape == (3, 88, 132)
+    middles = grid[0, [22, 66]][:, [22, 66, 110]]
     assert middles.tolist() == [[0, 0.25, 0.5], [0.75, 1, 0.5]]
     assert grid[:, 0, 0].tolist() == [0.5] * 3
-    assert tiles(torch.zeros(1, 3, 8, 8), 1).shape == (3, 34, 34)
+    assert tiles(torch.zeros(1, 3, 8, 8), 1).shape == (3, 50, 50)
 
 
 def test_what_belongs_together_stands_one_above_the_other():
-    above, below = torch.zeros(5, 1, 28, 28), torch.ones(5, 1, 28, 28)
+    above, below = torch.zeros(5, 1, 42, 42), torch.ones(5, 1, 42, 42)
     grid = pairs(above, below, 2)  # the fifth would make a row of its own
-    assert grid.shape == (3, 120, 60)
-    assert grid[0, [15, 45, 75, 105], 15].tolist() == [0, 1, 0, 1]
-    assert pairs(above[:1], below[:1], 2).shape == (3, 60, 30)
+    assert grid.shape == (3, 176, 88)
+    assert grid[0, [22, 66, 110, 154], 22].tolist() == [0, 1, 0, 1]
+    assert pairs(above[:1], below[:1], 2).shape == (3, 88, 44)
 
 
 def test_the_main_plane_keeps_the_distances_of_codes_that_lie_in_one():

@@ -69,9 +69,9 @@ def test_one_rate_for_all_and_none_at_all_can_be_drawn(rate, drawn):
 
 def test_kernels_of_one_channel_are_red_and_blue_about_white():
     weights = torch.tensor([[[[1.0, 0.0], [-1.0, 0.5]]]])
-    image = kernels(weights, side=2)  # a pixel for a weight, within a frame of two
-    assert image.shape == (3, 6, 6)
-    red, white, blue, pink = image[:, 2, 2], image[:, 2, 3], image[:, 3, 2], image[:, 3, 3]
+    image = kernels(weights, side=2)  # a pixel for a weight, within a frame of three
+    assert image.shape == (3, 8, 8)
+    red, white, blue, pink = image[:, 3, 3], image[:, 3, 4], image[:, 4, 3], image[:, 4, 4]
     assert (red.tolist(), white.tolist(), blue.tolist()) == ([1, 0, 0], [1, 1, 1], [0, 0, 1])
     assert pink.tolist() == [1, 0.5, 0.5]
 
@@ -80,8 +80,8 @@ def test_kernels_of_three_channels_keep_their_colours_and_grey_is_0():
     weights = torch.zeros(1, 3, 1, 2)
     weights[0, :, 0, 0] = torch.tensor([1.0, 0.0, -1.0])
     image = kernels(weights, side=2)
-    assert image[:, 2, 2].tolist() == [1, 0.5, 0]
-    assert image[:, 2, 3].tolist() == [0.5, 0.5, 0.5]
+    assert image[:, 3, 3].tolist() == [1, 0.5, 0]
+    assert image[:, 3, 4].tolist() == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("shape", [(6, 1, 5, 5), (300, 3, 7, 7), (16, 2, 1, 9), (64, 1, 28, 28), (1, 1, 1, 1)])
@@ -116,3 +116,11 @@ def test_a_map_without_contrast_is_red():
     axis = feature_maps(torch.rand(3, 8, 8), {"dead": torch.zeros(1, 3, 3)}).axes[0]
     pixel = axis.images[0].get_array()[60, 10]
     assert pixel[0] > 0.7 > 0.3 > pixel[1]
+
+
+def test_no_line_leads_from_one_network_to_the_next():
+    lines = {"first": [1.0, 2, 3, 4, 5], "last": [5.0, 4, 3, 2, 1]}
+    axis = over_depth(list("abcde"), lines, ylabel="norm", starts=[2]).axes[0]
+    drawn = [line.get_xdata().tolist() for line in axis.lines if len(line.get_xdata()) and line.get_linestyle() == "-"]
+    assert drawn == [[1, 2], [3, 4, 5], [1, 2], [3, 4, 5]]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["first", "last"]

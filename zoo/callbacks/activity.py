@@ -167,7 +167,13 @@ class Activity(Callback):
         self.newest = shares(rows)
         log(trainer, {f"activations/{name}": value for name, value in self.newest.items()})
         if pictured(trainer):
-            show(trainer, "activity", layer_table([written(row) for row in rows]))
+            show(trainer, "activity", layer_table(table(rows)), "val")
+
+
+def table(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The rows as text, without shares that no layer has."""
+    shown = [written(row) for row in rows]
+    return [{name: text for name, text in row.items() if any(other[name] for other in shown)} for row in shown]
 
 
 def written(row: dict[str, Any]) -> dict[str, str]:

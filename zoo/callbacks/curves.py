@@ -45,14 +45,16 @@ class Curves(Callback):
         self.norms = norms
         self.samples_seen = 0
         self.newest: dict[str, float] = {}
+        self.by_turn: dict[str, float] = {}  # of networks that take turns: that of each, in its newest
         self.before: list[tuple[Tensor, Tensor]] = []  # parameters, and what they were before the update
         self.gap: float | None = None  # validation loss less training loss
 
     def state_dict(self) -> dict[str, Any]:
-        return {"samples_seen": self.samples_seen, "gap": self.gap}
+        return {"samples_seen": self.samples_seen, "gap": self.gap, "by_turn": dict(self.by_turn)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.samples_seen, self.gap = state_dict["samples_seen"], state_dict.get("gap")
+        self.by_turn = state_dict.get("by_turn", {})  # older checkpoints have none
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restart_clock(iterations_done(trainer))  # also where an epoch goes on in its middle
@@ -69,20 +71,24 @@ class Curves(Callback):
             self._restart_clock(iterations_done(trainer))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        if not self.norms or iterations_done(trainer) % trainer.log_every_n_steps:
-            return
         turns = optimizer if isinstance(optimizer, Alternating) else None
+        logged = iterations_done(trainer) % trainer.log_every_n_steps == 0
+        rare = turns is not None and turns.turn in turns.every  # it may have no turn where points are written
+        if not self.norms or not (logged or rare):
+            return
         trained: Iterable[Tensor] = pl_module.parameters() if turns is None else turns.at_hand()
         found = [(p, p.grad) for p in trained if p.grad is not None]
         with torch.no_grad():
-            length, before = total_norm([grad for _, grad in found]), [(p, p.detach().clone()) for p, _ in found]
+            length = total_norm([grad for _, grad in found])
+            before = [(p, p.detach().clone()) for p, _ in found] if logged else []
         if turns is None:
             self.newest["norms/gradient"], self.before = length, before
             if limit := trainer.gradient_clip_val:
                 share = clipped_share([grad for _, grad in found], length, limit, trainer.gradient_clip_algorithm)
                 self.newest["norms/clipped_share"] = share
-        else:  # the gradient is that of all turns, each taken in its own
-            self.newest[f"norms/gradient_{turns.turn}"] = length
+            return
+        self.by_turn[f"norms/gradient_{turns.turn}"] = length
+        if logged:  # the gradient is that of all turns, each taken in its own
             self.newest["norms/gradient"] = math.hypot(self.newest.get("norms/gradient", 0.0), length)
             self.before += before
 
@@ -109,6 +115,7 @@ class Curves(Callback):
     def _norms(self) -> dict[str, float]:
         norms, self.newest = self.newest, {}
         if norms:
+            norms |= self.by_turn
             with torch.no_grad():
                 norms["norms/parameter"] = total_norm([p.detach() for p, _ in self.before])
                 norms["norms/update"] = total_norm([p.detach() - old for p, old in self.before])

@@ -13,14 +13,21 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from tensorboard.compat.proto import summary_pb2
 from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
 from tensorboard.summary.writer.event_file_writer import _AsyncWriter
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 
+from zoo.callbacks.tags import described
 from zoo.errors import UserError
 
 PATTERN = "events.out.tfevents.*"
+KINDS = {  # {field of a value: (tab that shows it, kind of its data)}
+    "simple_value": ("scalars", summary_pb2.DATA_CLASS_SCALAR),
+    "histo": ("histograms", summary_pb2.DATA_CLASS_TENSOR),
+    "image": ("images", summary_pb2.DATA_CLASS_BLOB_SEQUENCE),
+}
 
 
 def event_files(folder: Path) -> list[Path]:
@@ -73,6 +80,17 @@ def full(path: Path, error: OSError) -> str:
     )
 
 
+def explain(value: Any) -> None:
+    """Writes beside a value what its chart shows, which the tabs have behind an "i"; call it for the first of a tag."""
+    text = described(value.tag.removesuffix("/text_summary"))
+    if not text:
+        return
+    value.metadata.summary_description = text
+    if value.WhichOneof("value") in KINDS:  # else it says itself where it belongs
+        tab, value.metadata.data_class = KINDS[value.WhichOneof("value")]
+        value.metadata.plugin_data.plugin_name = tab
+
+
 class Disk:
     """A file that is appended to. An error is kept for whoever asks, since a thread in the background writes."""
 
@@ -122,6 +140,7 @@ class EventFile:
             except OSError as error:
                 raise UserError(full(self.folder, error)) from error
         self.file = Disk(self.path)
+        self.explained: set[str] = set()  # tags
         self.writer = _AsyncWriter(RecordWriter(self.file), max_queue_size=100, flush_secs=flush_secs)
         if self.file.size == 0:
             version = Event(wall_time=time.time(), file_version="brain.Event:2")
@@ -134,6 +153,10 @@ class EventFile:
 
     def add_event(self, event: Any) -> None:
         self.check()
+        for value in event.summary.value:
+            if value.tag not in self.explained:
+                self.explained.add(value.tag)
+                explain(value)
         self.writer.write(event.SerializeToString())
 
     def check(self) -> None:

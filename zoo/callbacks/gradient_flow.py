@@ -32,6 +32,16 @@ def spread(number: int, most: int) -> list[int]:
     return sorted({round(i * (number - 1) / max(1, most - 1)) for i in range(most)})
 
 
+def networks(optimizer: Any, parameters: list[Tensor]) -> list[int] | None:
+    """With which parameters, after the first, another of the networks begins; None where there is but one."""
+    if not isinstance(optimizer, Alternating):
+        return None
+    turns = optimizer.turns.items()
+    owner = {id(p): name for name, one in turns for group in one.param_groups for p in group["params"]}
+    found = [owner.get(id(p)) for p in parameters]
+    return [i for i in range(1, len(found)) if found[i] != found[i - 1]]
+
+
 class GradientFlow(Callback):
     """Norms of the gradient by layer: a few of them at log steps, all of them as a picture over the depth.
 
@@ -49,6 +59,7 @@ class GradientFlow(Callback):
         self.newest: dict[str, float] = {}
         self.measured_at = 0  # the iteration of `newest`
         self.fresh = False  # whether `newest` is of the iteration at hand
+        self.starts: list[int] | None = None  # of networks that take turns: with which layers they begin
 
     def state_dict(self) -> dict[str, Any]:
         return {"lines": {when: list(norms) for when, norms in self.lines.items()}, "newest": dict(self.newest)}
@@ -58,6 +69,7 @@ class GradientFlow(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.weights = weights(pl_module.model)
+        self.starts = networks(trainer.optimizers[0], list(self.weights.values()))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         iteration = iterations_done(trainer)
@@ -94,7 +106,9 @@ class GradientFlow(Callback):
         names, norms = list(self.newest), list(self.newest.values())
         digits = len(str(len(names)))
         few = {f"gradients/{i + 1:0{digits}d}_{names[i]}": norms[i] for i in spread(len(names), MOST_SCALARS)}
-        return few | ({"gradients/first_over_last": norms[0] / norms[-1]} if norms[-1] else {})
+        if self.starts is not None or not norms[-1]:  # no gradient goes through two networks at once
+            return few
+        return few | {"gradients/first_over_last": norms[0] / norms[-1]}
 
     def findings(self) -> dict[str, float]:
         """What `metrics.json` holds of it: the newest that was measured."""
@@ -113,4 +127,6 @@ class GradientFlow(Callback):
 
     def _draw(self, trainer: Trainer) -> None:
         if self.lines and writers(trainer):
-            show(trainer, "gradient_flow", over_depth(list(self.weights), self.lines, ylabel="gradient norm"))
+            starts = self.starts or []
+            picture = over_depth(list(self.weights), self.lines, ylabel="gradient norm", starts=starts)
+            show(trainer, "gradient_flow", picture)

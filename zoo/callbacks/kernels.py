@@ -80,4 +80,4 @@ class FeatureMaps(Callback):
         batch = first_batch(trainer, "val", 1)
         maps = {} if batch is None else feature_maps(model, batch.inputs)
         if batch is not None and batch.inputs[0].ndim == 4 and maps:
-            show(trainer, "feature_maps", draw_maps(batch.inputs[0][0], maps))
+            show(trainer, "feature_maps", draw_maps(batch.inputs[0][0], maps), "val")

@@ -6,7 +6,8 @@ from typing import Any
 
 # (row of charts, title of one, what stands on it: tags as regular expressions)
 CHARTS = (
-    ("optimization", "norms of gradient and update", (r"norms/gradient(_\w+)?", "norms/update")),
+    ("optimization", "norm of the gradient", (r"norms/gradient(_\w+)?",)),
+    ("optimization", "norm of the update", ("norms/update",)),
     ("optimization", "norm of the parameters", ("norms/parameter",)),
     ("optimization", "length of a step over that of the parameters", ("norms/update_over_parameter",)),
     ("optimization", "learning rate", ("optim/lr",)),

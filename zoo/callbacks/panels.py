@@ -5,6 +5,7 @@ Pictures are drawn after epochs 1, 2, 4, 8, ... and at the end, so that their co
 
 from typing import Any
 
+import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.tensorboard.summary import hparams
@@ -13,12 +14,16 @@ from zoo.callbacks.augmented import augmented
 from zoo.callbacks.curves import iterations_done
 from zoo.callbacks.layer_table import layer_table
 from zoo.callbacks.layout import layout
-from zoo.callbacks.showing import boards, first_batch, pictured, show, writers
-from zoo.callbacks.tags import page
+from zoo.callbacks.showing import boards, first_batch, in_text, pictured, show, writers
+from zoo.callbacks.tags import TAGS, page
+from zoo.layers.adversaries import Adversaries
 from zoo.pictures.layers import layer_table as as_text
 
 # Sizes that follow from the data: no choice, so no column.
-FROM_DATA = ("in_features", "out_features", "in_channels", "image_size", "num_classes", "num_outputs", "num_targets")
+FROM_DATA = (
+    *("in_features", "out_features", "in_channels", "image_size", "num_classes", "num_outputs", "num_targets"),
+    *("image_shape", "num_features", "input_size", "vocab_size", "src_vocab_size", "tgt_vocab_size", "num_words"),
+)
 
 
 def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
@@ -43,6 +48,23 @@ def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
+def layers_of(model: Any, inputs: tuple[Any, ...]) -> str:
+    """The table of a model's layers in markdown; of two networks against each other one of each.
+
+    Args:
+        inputs: a batch, as the model takes it.
+    """
+    table = as_text(layer_table(model, inputs))
+    if not isinstance(model, Adversaries):
+        return table
+    first = next(model.generator.parameters())
+    z = model.latent(2, generator=torch.Generator().manual_seed(0)).to(first)
+    label = torch.zeros(2, dtype=torch.long, device=first.device)
+    generator = as_text(layer_table(model.generator, (z, label) if model.num_classes else (z,)))
+    titles = ("The discriminator, from a sample to its answer:", "The generator, from noise to a sample:")
+    return "\n\n".join((titles[0], table, titles[1], generator))
+
+
 class Panels(Callback):
     """Pictures, texts and hyper-parameters.
 
@@ -60,14 +82,14 @@ class Panels(Callback):
             return
         config = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
         batch = first_batch(trainer, "train")
-        layers = as_text(layer_table(pl_module.model, batch.inputs))
+        layers = layers_of(pl_module.model, batch.inputs)
         for writer in writers(trainer):
             writer.add_text("samples/config", "    " + config.replace("\n", "\n    "), 0)
             writer.add_text("samples/about_these_charts", page(), 0)
-            writer.add_text("samples/layers", layers, 0)
+            writer.add_text("samples/layers", f"{in_text(TAGS['samples/layers'])}\n\n{layers}", 0)
         views = augmented(trainer.datamodule)
         if views is not None:
-            show(trainer, "augmented", views)
+            show(trainer, "augmented", views, "train")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch == 0:
@@ -86,7 +108,7 @@ class Panels(Callback):
         was_training = pl_module.training
         pl_module.eval()
         for name, item in pl_module.show(batch).items():
-            show(trainer, name, item)
+            show(trainer, name, item, part)
         pl_module.train(was_training)
 
     def write_hyper_parameters(self, trainer: Trainer, metrics: dict[str, float]) -> None:

@@ -7,7 +7,13 @@ from torch import Tensor
 
 from zoo.callbacks.curves import iterations_done
 from zoo.callbacks.loggers import TensorBoard
+from zoo.callbacks.tags import described
+from zoo.pictures.caption import captioned, pixels
 from zoo.pictures.rates import PrecisionRecall
+
+PARTS = {"train": "training part", "val": "validation part", "test": "test part"}
+# What a model shows of itself, and no samples of the data.
+OWN = ("samples", "manifold", "neighbours", "filters", "fantasies", "generated", "episode", "frames", "history")
 
 
 def pictured(trainer: Trainer) -> bool:
@@ -43,21 +49,38 @@ def log(trainer: Trainer, metrics: dict[str, float]) -> None:
         logger.log_metrics(metrics, iterations_done(trainer))
 
 
-def show(trainer: Trainer, name: str, item: Any) -> None:
+def show(trainer: Trainer, name: str, item: Any, part: str = "") -> None:
     """Writes a figure, an image (3, H, W) or a text as samples/<name>, at the iteration that has been reached.
 
-    Precision against recall is written as <name>/<class>, for each class.
+    Above it stands what it is, of which samples and when. Precision against recall is written as <name>/<class>, for
+    each class.
+
+    Args:
+        part: where the samples come from, "train", "val" or "test"; nothing of what shows none.
     """
+    step = iterations_done(trainer)
+    heading = ", ".join([name.replace("_", " "), *when(trainer, "" if name in OWN else part)])
+    text = described(f"samples/{name}")
     for writer in writers(trainer):
         if isinstance(item, PrecisionRecall):
             for k, label in enumerate(item.names):
                 counts = item.of_class(k)
-                writer.add_pr_curve_raw(
-                    f"{name}/{label}", **counts, global_step=iterations_done(trainer), num_thresholds=len(item.counts)
-                )
-            continue
-        add = writer.add_text if isinstance(item, str) else writer.add_image
-        if isinstance(item, (str, Tensor)):
-            add(f"samples/{name}", item, iterations_done(trainer))
+                writer.add_pr_curve_raw(f"{name}/{label}", **counts, global_step=step, num_thresholds=len(item.counts))
+        elif isinstance(item, str):
+            writer.add_text(f"samples/{name}", f"**{heading}**: {in_text(text)}\n\n{item}", step)
         else:
-            writer.add_figure(f"samples/{name}", item, iterations_done(trainer), close=False)
+            picture = item if isinstance(item, Tensor) else pixels(item)
+            writer.add_image(f"samples/{name}", captioned(picture, heading, text), step)
+
+
+def when(trainer: Trainer, part: str) -> list[str]:
+    """Which samples a picture shows, and after which epoch."""
+    samples = [PARTS[part]] if part else []
+    if trainer.state.fn == "test":
+        return samples or ["after training"]
+    return [*samples, f"epoch {trainer.current_epoch + 1}" if iterations_done(trainer) else "before training"]
+
+
+def in_text(text: str) -> str:
+    """As markdown takes it for plain text."""
+    return text.replace("<", "&lt;").replace("_", "\\_")

@@ -105,10 +105,12 @@ class ThroughTime(Callback):
         if not isinstance(network, RecurrentNetwork) or not writers(trainer):
             return
         log(trainer, {"through_time/reach": float(self.reached or 0)})
-        show(trainer, "gradient_through_time", draw_through_time(self.lines))
+        show(trainer, "gradient_through_time", draw_through_time(self.lines), "train")
         if isinstance(network.layers, (nn.LSTM, nn.GRU)):
-            batch = first_batch(trainer, "val", 2) or first_batch(trainer, "train", 2)
-            show(trainer, "gates", draw_gates(gates_of(network, unpadded(batch.inputs)), self._texts(trainer, batch)))
+            part = "train" if (batch := first_batch(trainer, "val", 2)) is None else "val"
+            batch = first_batch(trainer, "train", 2) if batch is None else batch
+            picture = draw_gates(gates_of(network, unpadded(batch.inputs)), self._texts(trainer, batch))
+            show(trainer, "gates", picture, part)
 
     @staticmethod
     def _texts(trainer: Trainer, batch: Any) -> list[str] | None:

@@ -63,7 +63,7 @@ def alignment(weights: Tensor, src_tokens: Sequence[str], tgt_tokens: Sequence[s
     axis = axes[0, 0]
     image = axis.imshow(weights.float().cpu().numpy(), cmap="Blues", vmin=0, aspect="auto", interpolation="nearest")
     put_tokens(axis, src_tokens, tgt_tokens)
-    figure.colorbar(image, ax=axis, pad=0.02)
+    figure.colorbar(image, ax=axis, pad=0.02).set_label("weight (a row sums to 1)", fontsize=8)
     axis.set_title(title, fontsize=9, parse_math=False)
     return figure
 

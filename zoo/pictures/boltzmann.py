@@ -58,6 +58,7 @@ def hidden_activity(probabilities: Tensor) -> Figure:
     left.hist(shown.mean(0).numpy(), bins=torch.linspace(0, 1, 31).tolist(), color="C0")
     left.set(xlabel="mean P(h = 1 | v) of a unit", ylabel="units", xlim=(0, 1))
     left.grid(alpha=0.3)
-    right.imshow(shown[:MOST_SAMPLES, :MOST_UNITS].numpy(), cmap="gray", vmin=0, vmax=1, aspect="auto")
+    image = right.imshow(shown[:MOST_SAMPLES, :MOST_UNITS].numpy(), cmap="gray", vmin=0, vmax=1, aspect="auto")
+    figure.colorbar(image, ax=right, label="P(h = 1 | v)")
     right.set(xlabel="unit", ylabel="sample")
     return figure

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REAL, FAKE = "#1f77b4", "#d62728"
-SIDE = 28  # pixels that an image is enlarged to, where it is smaller
+SIDE = 42  # pixels that an image is enlarged to, where it is smaller
 
 
 def in_colour(images: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def history_of_points(points: Tensor, epochs: Sequence[int], real: Tensor) -> Fi
 
 
 def scatter(axis: Any, points: Tensor, colour: str, label: str) -> None:
-    axis.scatter(*points.detach().float().cpu().T.numpy(), s=4, alpha=0.5, color=colour, label=label, linewidths=0)
+    axis.scatter(*points.detach().float().cpu().T.numpy(), s=6, alpha=0.6, color=colour, label=label, linewidths=0)
 
 
 def extent_of(real: Tensor) -> tuple[float, float, float, float]:
@@ -83,7 +83,7 @@ def extent_of(real: Tensor) -> tuple[float, float, float, float]:
 
 def plane(
     real: Tensor, fake: Tensor, field: Tensor | None = None, extent: tuple[float, float, float, float] | None = None,
-    *, what: str = "discriminator",
+    *, what: str = "discriminator", centred: bool = False,
 ) -> Figure:  # fmt: skip
     """Real points (M, 2) and generated ones (N, 2), over what the discriminator says of each place.
 
@@ -91,18 +91,24 @@ def plane(
         field: (H, W) of a grid over `extent` from the bottom up (`zoo.pictures.points.grid`); None: no field.
         extent: left, right, bottom, top; None: that of the real points.
         what: what the field shows.
+        centred: at 0 it is white, as logits are that know no difference.
     """
     extent = extent or extent_of(real)
     figure, axes = new_figure(5.4 if field is None else 6.2, 5.0)
     axis = axes[0, 0]
     if field is not None:
-        image = axis.imshow(field.float().cpu().numpy(), origin="lower", extent=extent, cmap="PuOr_r", aspect="auto")
+        shades: dict[str, Any] = {"cmap": "PuOr_r", "alpha": 0.6}
+        if centred:
+            most = max(1e-6, float(field.abs().max()))
+            shades |= {"vmin": -most, "vmax": most}
+        image = axis.imshow(field.float().cpu().numpy(), origin="lower", extent=extent, aspect="auto", **shades)
         figure.colorbar(image, ax=axis, label=what)
     scatter(axis, real, REAL, "real")
     scatter(axis, fake, FAKE, "generated")
     axis.set(xlim=extent[:2], ylim=extent[2:])
     axis.set_aspect("equal")
-    axis.legend(fontsize=8, loc="upper right")
+    axis.set(xlabel="x1", ylabel="x2")
+    axis.legend(fontsize=8, loc="upper right", markerscale=3)
     low, high = torch.tensor(extent[::2]), torch.tensor(extent[1::2])
     away = int(((fake.cpu() < low) | (fake.cpu() > high)).any(1).sum())
     axis.set_title(f"{len(fake)} generated" + (f", {away} of them not in sight" if away else ""), fontsize=9)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CLASSES = 20  # that are told apart by colour
-SMALLEST = 28  # pixels of the side of a tile, below which it is enlarged
+SMALLEST = 42  # pixels of the side of a tile, below which it is enlarged
 MOST_COLUMNS = 6  # of a table, drawn side by side
 
 
@@ -117,6 +117,11 @@ def code_map(codes: Tensor, labels: Tensor | None, *, names: Sequence[str] = ())
     else:
         axis.scatter(*flat.T.numpy(), s=10)
     axis.set_title(title, fontsize=9)
+    if codes.shape[1] > 2:
+        axis.set(xlabel="direction in which they vary most", ylabel="direction of the second most")
+    elif codes.shape[1] == 2:
+        axis.set(xlabel="first variable", ylabel="second variable")
+    axis.grid(alpha=0.3)
     return figure
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,8 @@ from zoo.pictures.figure import new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FRAME = 0.25  # dark grey, which no weight has
+
 
 def layer_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One row a layer, with keys of the first row as header -> a table in markdown."""
@@ -26,13 +29,17 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(str(row[key]) for key in header) + " |" for row in rows])
 
 
-def over_depth(layers: Sequence[str], lines: Mapping[str, Sequence[float]], *, ylabel: str, title: str = "") -> Figure:
+def over_depth(
+    layers: Sequence[str], lines: Mapping[str, Sequence[float]], *, ylabel: str, title: str = "",
+    starts: Sequence[int] = (),
+) -> Figure:  # fmt: skip
     """A value of each layer, from the input to the output, on a logarithmic axis.
 
     Args:
         layers: names of the L layers.
         lines: {when: L values from 0 on}, drawn from dark to light in their order. A value of exactly 0 is a triangle
             at the lower edge, one that is no number is left out.
+        starts: layers, counted from 0, with which another network begins; no line leads there.
     """
     from matplotlib import colormaps
 
@@ -44,7 +51,7 @@ def over_depth(layers: Sequence[str], lines: Mapping[str, Sequence[float]], *, y
     low, high = (low, high) if low < high else (low - 1, high + 1)
     step = -(-(high - low) // 8)
     shown = range(0, len(layers), -(-len(layers) // 30))
-    names = [layers[i] if len(layers[i]) <= 22 else "…" + layers[i][-21:] for i in shown]
+    names = [layers[i] if len(layers[i]) <= 30 else "…" + layers[i][-29:] for i in shown]
     below, height = 0.45 + 0.066 * max(map(len, names)), 3.3  # inches for the names, and for all above them
     figure, axes = new_figure(7.2, height + below, layout=None)
     figure.subplots_adjust(left=0.12, right=0.79, bottom=below / (height + below), top=1 - 0.35 / (height + below))
@@ -52,15 +59,19 @@ def over_depth(layers: Sequence[str], lines: Mapping[str, Sequence[float]], *, y
     for number, (when, line) in enumerate(logs.items()):
         color = colormaps["viridis"](0.9 * number / max(1, len(logs) - 1))
         x = torch.arange(1, len(line) + 1)
-        axis.plot(x.numpy(), line.numpy(), color=color, label=when, marker="o", markersize=3, linewidth=1.5)
+        for first, end in pairwise([0, *starts, len(line)]):
+            style = {"marker": "o", "markersize": 3, "linewidth": 1.5, "label": "" if first else when}
+            axis.plot(x[first:end].numpy(), line[first:end].numpy(), color=color, **style)
         zeros = x[values[when] == 0].numpy()
         axis.plot(zeros, [low - 0.25 * step] * len(zeros), color=color, marker="v", markersize=5, linestyle="none")
     if any(0 in line for line in values.values()):
         axis.plot([], [], color="gray", label="exactly 0", marker="v", markersize=5, linestyle="none")
+    for start in starts:
+        axis.axvline(start + 0.5, color="gray", linewidth=0.8, linestyle="--")
     marks = [k for k in range(low, high + 1) if k % step == 0]
     axis.set_yticks(marks, [f"{10.0**k:g}" if -4 < k < 5 else f"1e{k}" for k in marks])
     axis.set_xticks([i + 1 for i in shown], names, rotation=90, fontsize=8, parse_math=False)
-    axis.set(xlabel="layer, input to output", ylabel=ylabel, title=title)
+    axis.set(xlabel="layer, input to output" + (", of each network" if starts else ""), ylabel=ylabel, title=title)
     axis.set(xlim=(0.5, len(layers) + 0.5), ylim=(low - 0.5 * step, high + 0.2 * step))
     axis.grid(alpha=0.3)
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
@@ -120,12 +131,12 @@ def kernels(weights: Tensor, *, most: int = 64, side: int = 640) -> Tensor:
     columns = math.ceil(math.sqrt(number * height / width))
     zoom = max(1, side // (columns * (width + 1)))
     shown = shown.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)  # (N, 3, zoom * h, zoom * w)
-    gap = max(2, zoom // 4)
+    gap = max(3, zoom // 2)
     rows = -(-number // columns)
-    tiles = torch.full((rows * columns, 3, zoom * height + gap, zoom * width + gap), 0.6)
+    tiles = torch.full((rows * columns, 3, zoom * height + gap, zoom * width + gap), FRAME)
     tiles[:number, :, gap:, gap:] = shown
     image = tiles.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
-    return functional.pad(image, (0, gap, 0, gap), value=0.6)
+    return functional.pad(image, (0, gap, 0, gap), value=FRAME)
 
 
 def feature_maps(image: Tensor, maps: Mapping[str, Tensor], *, most_layers: int = 8, most_maps: int = 12) -> Figure:

@@ -16,6 +16,11 @@ from zoo.pictures.figure import new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NAMES = {  # of a picture's rows
+    "hidden": "hidden state",
+    "cell": "cell state",
+    **{gate: f"{gate} gate" for gate in ("input", "forget", "output", "reset", "update")},
+}
 LEAST = 1e-12  # what is drawn at the lower edge
 
 
@@ -59,7 +64,7 @@ def gates(activations: Mapping[str, Tensor], steps: Sequence[str] | None = None,
             shown.numpy(), aspect="auto", interpolation="nearest", cmap="RdBu_r" if signed else "viridis",
             vmin=-most if signed else 0, vmax=most,
         )  # fmt: skip
-        axis.set_ylabel(name, fontsize=8)
+        axis.set_ylabel(NAMES.get(name, name), fontsize=8)
         axis.set_yticks([])
         axis.set_xticks([])
         figure.colorbar(image, ax=axis, pad=0.01)

@@ -398,7 +398,8 @@ class Adversarial(Task):
         if real.shape[1] == 2 and not self.num_classes:
             with torch.no_grad():
                 field = self.two.discriminator(grid(extent, CELLS).to(real)).view(CELLS, CELLS)
-        return plane(real[:, :2].cpu(), made[:, :2], field, extent, what=f"{what} of the discriminator")
+        points = (real[:, :2].cpu(), made[:, :2])
+        return plane(*points, field, extent, what=f"{what} of the discriminator", centred=what == "logit")
 
     def remembered(self, made: Tensor, real: Tensor) -> Any:
         """The history with this epoch as its end; epochs 1, 2, 4, 8, ... stay in it, the last of a run does not."""
