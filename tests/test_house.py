@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "augment": (set(), {"torch"}),
     "scratch": (set(), {"torch"}),
     "pictures": (set(), {"torch", "matplotlib"}),
+    "pictures/caption": (set(), {"torch", "matplotlib", "PIL"}),
     "text": (set(), {"tokenizers"}),
     "beam": (set(), {"torch"}),
     "onednn": (set(), {"torch"}),

@@ -66,3 +66,14 @@ def test_what_stands_in_padding_changes_nothing():
     other = x.clone()
     other[1, 3:] = torch.nan
     assert torch.equal(over_real_steps(layers, x, lengths)[0], over_real_steps(layers, other, lengths)[0])
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_hook_sees_one_call_of_all_real_steps(bidirectional):
+    layers, seen = nn.GRU(3, 4, batch_first=True, bidirectional=bidirectional), []
+    x, lengths = torch.randn(2, 5, 3), torch.tensor([5, 3])
+    without = over_real_steps(layers, x, lengths)[0]
+    handle = layers.register_forward_hook(lambda module, given, answer: seen.append(answer[0].data.shape))
+    torch.testing.assert_close(over_real_steps(layers, x, lengths)[0], without)
+    handle.remove()
+    assert seen == [(8, 4 * (1 + bidirectional))]

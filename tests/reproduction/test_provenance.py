@@ -3,7 +3,7 @@
 import copy
 from pathlib import Path
 
-from zoo.reproduction.recipes import provenance
+from zoo.reproduction import provenance
 from zoo.reproduction.provenance import code_files, code_hash, config_hash, recipe
 
 ROOT = Path(__file__).parent.parent.parent

@@ -4,7 +4,7 @@
 through rows of ever fewer sequences, and their backward pass makes a gradient of the size of all steps for each single
 one: its time grows with the square of the length (and oneDNN's LSTM is not used at all). Here the sequences are sorted
 by length and read in spans between the places where one of them ends, each span by torch's layers as if it were alone,
-from the states that the span before has left. On other devices they are packed.
+from the states that the span before has left. On other devices, and where a hook looks at the layers, they are packed.
 
 Axes: B batch, T steps, D width of a step, H hidden size
 """
@@ -30,7 +30,8 @@ def over_real_steps(layers: nn.RNNBase, x: Tensor, lengths: Tensor, state: Any =
         state: to begin from, as the layers take it.
     """
     lengths = lengths.cpu()
-    if x.device.type != "cpu" or type(layers) not in (nn.RNN, nn.LSTM, nn.GRU):
+    watched = bool(layers._forward_hooks or layers._forward_pre_hooks)  # a hook sees one call, of all steps
+    if x.device.type != "cpu" or watched or type(layers) not in (nn.RNN, nn.LSTM, nn.GRU):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         outputs, state = layers(packed, state)
         return pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])[0], state
