@@ -49,8 +49,14 @@ def points(accumulator, tag):
 
 def test_the_run_folder_holds_exactly_what_is_promised(finished):
     names = sorted(path.name for path in finished.iterdir())
-    assert [name for name in names if "tfevents" not in name] == ["checkpoints", "config.yaml", "metrics.json"]
-    assert len(names) == 4, "one event file for fit and test together"
+    assert [name for name in names if "tfevents" not in name] == [
+        "checkpoints",
+        "config.yaml",
+        "metrics.json",
+        "projector",
+        "projector_config.pbtxt",
+    ]
+    assert len(names) == 6, "one event file for fit and test together"
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
