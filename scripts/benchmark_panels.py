@@ -21,8 +21,9 @@ from zoo.run import configure
 
 EPOCHS = 8  # pictures are drawn after epochs 1, 2, 4, 8, so shares shrink as a run grows longer
 IMAGES = 60_000
-PANELS = (  # files of zoo/callbacks/; that of kernels has feature_maps, too
-    "activity", "curves", "gradient_flow", "histograms", "kernels", "panels", "projector", "through_time",
+PANELS = (  # files of zoo/callbacks/, and feature_maps, which stands in that of kernels
+    "activity", "curves", "feature_maps", "gradient_flow", "histograms", "kernels", "panels", "projector",
+    "through_time",
 )  # fmt: skip
 
 
