@@ -137,7 +137,7 @@ def test_the_folder_alone_is_enough(half, whole):
     assert scalars(half) == scalars(whole)
     assert len(list(half.glob("events.out.tfevents.*"))) == 1
     left = sorted(path.name for path in half.iterdir() if "tfevents" not in path.name)
-    assert left == ["checkpoints", "config.yaml", "metrics.json"]
+    assert left == ["checkpoints", "config.yaml", "metrics.json", "projector", "projector_config.pbtxt"]
     assert OmegaConf.load(half / "config.yaml").resume is None
 
 
