@@ -61,7 +61,7 @@ def test_a_shipped_checkpoint_is_as_good_as_its_card_says(name):
     if card["data"] in DOWNLOADED and not os.environ.get("ZOO_DATA"):
         pytest.skip("ZOO_DATA names no folder with the data sets")
     measured = evaluate(name, card["metric"].partition("/")[0]).metrics
-    assert measured == pytest.approx(card["metrics"], rel=2e-3, abs=3e-3)
+    assert measured == pytest.approx(card["metrics"], rel=2e-3, abs=2e-3)
 
 
 def test_what_the_zoo_must_not_ship_says_how_it_is_made(tmp_path):
