@@ -1,13 +1,16 @@
 """Acceptance on a GPU: run with `pytest -m gpu`; said to be skipped where there is none."""
 
 import json
+import math
 import signal
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.callbacks.curves import iterations_done
@@ -32,6 +35,18 @@ def test_it_learns_digits(tmp_path, model, precision):
     assert run(configure(*arguments, run_dir=tmp_path)) == 0
     assert metrics(tmp_path)["test/accuracy"] > 0.93
     assert next(load_model(tmp_path).parameters()).device.type == "cpu"
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_gradients_are_clipped_by_their_own_length(tmp_path, precision):
+    """Not by that which the scale of the loss gives them, which is 65,536 at first."""
+    common = ["trainer=gpu", "optimizer.fused=true", "trainer.max_epochs=2", "trainer.log_every_n_steps=1"]
+    lengths = {}
+    for name, typed in (("full", []), ("mixed", [f"trainer.precision={precision}", "trainer.gradient_clip_val=100"])):
+        assert run(configure(*common, *typed, run_dir=tmp_path / name)) == 0
+        board = EventAccumulator(str(tmp_path / name), {"scalars": 0}).Reload()
+        lengths[name] = [event.value for event in board.Scalars("norms/gradient") if math.isfinite(event.value)]
+    assert statistics.mean(lengths["mixed"]) == pytest.approx(statistics.mean(lengths["full"]), rel=0.3)
 
 
 def test_it_agrees_with_the_cpu(tmp_path):

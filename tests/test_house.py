@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "batches": (set(), {"torch"}),
     "layers": (set(), {"torch"}),
+    "layers/real_steps": ({"onednn"}, {"torch"}),
     "losses": (set(), {"torch"}),
     "noise": (set(), {"torch"}),
     "optim": (set(), {"torch"}),

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from zoo.batches import TextBatch
 
@@ -64,6 +66,23 @@ def test_with_a_synchronized_batch_norm_too(tmp_path):
     assert all(row[name] < 1e-9 for name in processes.FIGURES), row
     apart = processes.compare(one, processes.train(tmp_path / "apart", 2, *arguments))
     assert apart["losses"] > 1e-3
+
+
+def test_precision_and_recall_are_counted_over_all_processes(runs):
+    """Each class's curves, of the whole part: true and false positives and negatives at each threshold."""
+    folder, _ = runs
+    boards = [EventAccumulator(str(folder / str(number)), {"tensors": 0}).Reload() for number in (1, 2, 3)]
+    tags = [f"precision_recall/{digit}" for digit in range(10)]
+    one, *others = (
+        [(event.step, make_ndarray(event.tensor_proto)) for tag in tags for event in board.Tensors(tag)]
+        for board in boards
+    )
+    assert (
+        {counts[:4].sum(0).min() for _, counts in one} == {counts[:4].sum(0).max() for _, counts in one} <= {269, 270}
+    )
+    for other in others:
+        assert [step for step, _ in other] == [step for step, _ in one]
+        assert all((theirs == ours).all() for (_, theirs), (_, ours) in zip(one, other, strict=True))
 
 
 def test_they_leave_what_one_leaves(runs):

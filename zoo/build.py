@@ -283,6 +283,18 @@ def sizes_for(target: str, config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in offered.items() if key in signature.parameters and value is not None}
 
 
+def optimizer_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Of the optimizer, but no fused kernel in mixed precision where gradients are cut or scaled.
+
+    A fused kernel undoes the loss's scale within its step. Whoever looks at gradients before sees them scaled, and
+    Lightning refuses to clip them.
+    """
+    settings, trainer = config["optimizer"], config["trainer"]
+    precision = str(trainer.get("precision"))
+    apart = precision == "16-mixed" or (precision == "bf16-mixed" and trainer.get("gradient_clip_val"))
+    return settings | {"fused": None} if apart and settings.get("fused") else settings
+
+
 def build_task(config: dict[str, Any], model: nn.Module, data: Any) -> Any:
     check_class_weights(config["task"])
     settings = {key: value for key, value in config["task"].items() if key not in ("num_outputs", "head")}
@@ -293,6 +305,6 @@ def build_task(config: dict[str, Any], model: nn.Module, data: Any) -> Any:
         key: facts.get(key) for key in ("target_mean", "target_std", "num_characters")
     }
     settings |= {key: value for key, value in offered.items() if key in parameters and value}
-    optimizer = make(config["optimizer"], "optimizer")
+    optimizer = make(optimizer_settings(config), "optimizer")
     scheduler = make(config["scheduler"], "scheduler") if (config.get("scheduler") or {}).get("_target_") else None
     return make(settings, f"task={choice(config, 'task')}", model=model, optimizer=optimizer, scheduler=scheduler)

@@ -1,7 +1,7 @@
 """oneDNN computes much of torch on a CPU; here it is told where to stay away, and where to help."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,19 @@ def without_onednn() -> Iterator[None]:
         yield
     finally:
         backend.enabled = before
+
+
+def where_it_can(layers: nn.Module) -> AbstractContextManager[None]:
+    """Around a call of recurrent layers: without oneDNN where autocast has cast to what it cannot compute with.
+
+    torch gives every LSTM on a CPU to oneDNN, also in mixed precision on a processor that has no instructions for it,
+    and there oneDNN refuses. torch's own kernels, which take it everywhere, compute RNN and GRU anyhow.
+    """
+    if not isinstance(layers, nn.LSTM) or not torch.is_autocast_enabled("cpu"):
+        return nullcontext()
+    asked = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}  # no public name
+    has = getattr(torch.ops.mkldnn, asked.get(torch.get_autocast_dtype("cpu"), ""), None)
+    return nullcontext() if has is None or has() else without_onednn()
 
 
 @contextmanager

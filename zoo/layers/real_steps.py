@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from zoo.onednn import where_it_can
+
 State = tuple[Tensor, ...]  # h of an RNN or a GRU, h and c of an LSTM
+
+
+def over_all_steps(layers: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    """What `layers` say of x (B, T, D) without padding: (B, T, directions H), and the state after the last step."""
+    with where_it_can(layers):
+        return layers(x, state)
 
 
 def over_real_steps(layers: nn.RNNBase, x: Tensor, lengths: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -29,7 +37,11 @@ def over_real_steps(layers: nn.RNNBase, x: Tensor, lengths: Tensor, state: Any =
         lengths: (B,) of real steps, each from 1 to T.
         state: to begin from, as the layers take it.
     """
-    lengths = lengths.cpu()
+    with where_it_can(layers):
+        return read(layers, x, lengths.cpu(), state)
+
+
+def read(layers: nn.RNNBase, x: Tensor, lengths: Tensor, state: Any) -> tuple[Tensor, Any]:
     watched = bool(layers._forward_hooks or layers._forward_pre_hooks)  # a hook sees one call, of all steps
     if x.device.type != "cpu" or watched or type(layers) not in (nn.RNN, nn.LSTM, nn.GRU):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import UserError, suggest
-from zoo.layers.real_steps import over_real_steps
+from zoo.layers.real_steps import over_all_steps, over_real_steps
 
 HEADS = ("classifier", "regressor", "next_step", "forecaster")
 POOLINGS = ("last", "mean", "max")
@@ -202,7 +202,7 @@ class RecurrentNetwork(nn.Module):
     def read(self, steps: Tensor, mask: Tensor | None, state: Any) -> tuple[Tensor, Any]:
         """(B, T, D) -> states (B, T, H) of the last layer, 0 where the mask says padding, and the final state."""
         if unpadded(mask):
-            return self.layers(steps, state)
+            return over_all_steps(self.layers, steps, state)
         assert mask is not None
         return over_real_steps(self.layers, steps, mask.sum(1), state)
 

@@ -35,6 +35,7 @@ from torch.nn import functional as F
 
 from zoo.errors import UserError, suggest
 from zoo.layers.alignment import ALIGNMENTS, alignment
+from zoo.layers.real_steps import over_all_steps
 from zoo.layers.recurrent import init_recurrent
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -216,7 +217,7 @@ class RecurrentDecoder(nn.Module):
         x = self.drop(self.embedding(tokens))  # (B, T, E)
         inputs = torch.cat([x, same_context(source, x)], 2) if self.attention == "context" else x  # (B, T, E + H)
         parts = tuple(part.transpose(0, 1).contiguous() for part in hidden)  # (L, B, H) each
-        states, last = self.layers(inputs, parts if len(parts) > 1 else parts[0])  # (B, T, H)
+        states, last = over_all_steps(self.layers, inputs, parts if len(parts) > 1 else parts[0])  # (B, T, H)
         hidden = tuple(part.transpose(0, 1) for part in (last if isinstance(last, tuple) else (last,)))
         features, weights = self.look(states, x, source)
         return Decoded(features, weights, (source, hidden, fed))

@@ -27,7 +27,7 @@ Equal to: the equations step by step; all steps at once (tests)
 import torch
 from torch import Tensor, nn
 
-from zoo.layers.real_steps import over_real_steps
+from zoo.layers.real_steps import over_all_steps, over_real_steps
 from zoo.layers.recurrent import unpadded
 from zoo.layers.recurrent_decoder import Hidden, RecurrentDecoder, State, recurrent_layers
 
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
         order = reversing(src, mask) if self.reverse_source else None  # (B, S)
         x = self.drop(self.embedding(src if order is None else src.gather(1, order)))  # (B, S, E)
         if mask is None or unpadded(mask):
-            places, state = self.layers(x)  # (B, S, D)
+            places, state = over_all_steps(self.layers, x)  # (B, S, D)
         else:
             # A row without anything real, which no data has, is read as one step that nobody may look at.
             places, state = over_real_steps(self.layers, x, mask.sum(1).clamp(min=1))  # (B, S, D)
