@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from zoo.callbacks.layer_table import layer_table
+from zoo.callbacks.probe import answers
 from zoo.models.gru import GRU
 from zoo.models.lenet5 import LeNet5
 from zoo.models.mlp import MLP
@@ -74,6 +75,29 @@ def test_a_layer_that_is_used_twice_counts_its_parameters_once():
     shared = nn.Linear(4, 4)
     rows = layer_table(nn.Sequential(shared, nn.ReLU(), shared), (torch.zeros(2, 4),))
     assert sum(count(row["parameters"]) for row in rows) == 20
+
+
+def test_a_loop_over_steps_has_one_row_a_layer_at_the_addresses_that_the_probe_takes():
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.step, self.say, self.end = nn.Linear(4, 4), nn.Linear(4, 2), nn.Linear(2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(5):
+                x = self.step(x)
+                y = self.say(x)
+            return self.end(y)
+
+    model, x = Loop(), torch.rand(3, 4)
+    rows = layer_table(model, (x,))
+    assert [(row["layer"], row["L"]) for row in rows] == [
+        ("input", 0), ("step", "1, 3, … 9"), ("say", "2, 4, … 10"), ("end", 11)
+    ]  # fmt: skip
+    assert [row["kind"] for row in rows[1:]] == ["Linear, 5 times", "Linear, 5 times", "Linear"]
+    assert sum(count(row["parameters"]) for row in rows) == sum(p.numel() for p in model.parameters())
+    torch.testing.assert_close(answers(model, (x,), 1, 2), model.step(x)[:, 1])
+    torch.testing.assert_close(answers(model, (x,), 11, 1), model(x)[:, 0])
 
 
 def test_attention_counts_its_output_map():

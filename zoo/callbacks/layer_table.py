@@ -17,6 +17,8 @@ def has_parameters_of_its_own(module: nn.Module) -> bool:
 def layer_table(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, Any]]:
     """One row for the input and one for each layer with weights, in the order in which they are used.
 
+    What is used more than twice stands where it is used first.
+
     Args:
         inputs: a batch, (B, ...) each; the model is called with it once, in evaluation mode, without gradients.
     """
@@ -47,7 +49,23 @@ def layer_table(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, 
         model.train(was_training)
         for handle in handles:
             handle.remove()
-    return rows
+    return together(rows)
+
+
+def together(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for what is used more than twice with the same size of output, as within a loop over steps."""
+    uses: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        uses.setdefault((row["layer"], row["output"]), []).append(row)
+    kept = []
+    for row in rows:
+        first, *others = uses[row["layer"], row["output"]]
+        if len(others) < 2:
+            kept.append(row)
+        elif row is first:
+            levels = f"{row['L']}, {others[0]['L']}, … {others[-1]['L']}"
+            kept.append(row | {"L": levels, "kind": f"{row['kind']}, {len(others) + 1} times"})
+    return kept
 
 
 def _row(level: int, name: str, kind: str, size: tuple[int, ...], parameters: int) -> dict[str, Any]:
