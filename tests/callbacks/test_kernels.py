@@ -57,6 +57,7 @@ def test_kernels_of_convolutions_are_shown_as_they_are():
     assert first_kernels(nn.Conv1d(2, 4, 7), (2, 40)).shape == (4, 1, 2, 7)  # a row for each channel
     assert first_kernels(nn.ConvTranspose2d(3, 4, 5), (3, 5, 5)) is None
     assert first_kernels(nn.ReLU(), (3, 5, 5)) is None
+    assert first_kernels(nn.Sequential(nn.Embedding(9, 4), nn.Conv1d(4, 2, 3)), (7,)) is None  # axes of a vector
 
 
 def test_maps_are_those_after_the_activation():

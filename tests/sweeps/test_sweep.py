@@ -257,6 +257,12 @@ def test_hparams_has_a_row_for_every_cell(ran):
         seeds[n] = values["seed"].number_value
         assert "test/accuracy" in events.Tags()["scalars"]
         assert not [key for key in values if "sweep" in key]
+        declared = HParamsPluginData.FromString(events.SummaryMetadata("_hparams_/experiment").plugin_data.content)
+        in_front = {column.name for column in declared.experiment.hparam_infos if column.differs}
+        typed = {key.partition("=")[0] for key in QUICK} & set(values)
+        assert in_front == {"model", "data", "seed"} | typed, (
+            "TensorBoard selects what was typed, not the first letters"
+        )
     assert seeds == {0: 0, 2: 1}
 
 

@@ -1,5 +1,7 @@
+import html
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,15 +9,17 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from sklearn import metrics as sk
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from zoo.batches import ImageBatch, TableBatch
+from zoo.batches import ImageBatch, TableBatch, TextBatch
 from zoo.errors import UserError
 from zoo.losses.supervised import LOSSES
 from zoo.models.mlp import MLP
 from zoo.models.perceptron import Perceptron
 from zoo.tasks.base import Means
 from zoo.tasks.supervised import KINDS, Classification, Regression
+from zoo.text import fit
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 UNEVEN = [[50], [1, 49], [16, 16, 16, 2], [7, 30, 13]]  # sizes of batches of one and the same 50 samples
@@ -384,6 +388,31 @@ def test_pictures_of_images_show_the_confusion_and_what_was_mistaken(monkeypatch
     expected = [names[p] if p == t else f"{names[p]} (is {names[t]})" for p, t in zip(predicted, y, strict=True)]
     assert [text.get_text() for text in shown["predictions"].axes[0].texts] == expected
     assert [text.get_text() for text in shown["misclassified"].axes[0].texts] == [c for c in expected if " (is " in c]
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "binary"])
+def test_texts_are_shown_as_the_model_sees_them_with_what_it_says(kind, monkeypatch):
+    """The answer is the number of the text's first word."""
+
+    class FirstWord(nn.Module):
+        def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+            ones = functional.one_hot(tokens[:, 0] - 2, 3).float()  # (B, 3)
+            return ones if kind == "multiclass" else 2 * ones[:, 1:2] - 1
+
+    tokens = torch.tensor([[2, 3, 0], [3, 3, 3], [3, 2, 0]])
+    batch = TextBatch(tokens, tokens > 0, torch.tensor([0, 1, 0]))
+    names = ["ant", "bee", "cat"][: 3 if kind == "multiclass" else 2]
+    loss = "cross_entropy" if kind == "multiclass" else "binary_cross_entropy"
+    task = Classification(FirstWord(), SGD, kind=kind, num_classes=len(names), class_names=names, loss=loss)
+    tokenizer = fit("word", ["ant bee"], special=("<pad>", "<unk>"))
+    monkeypatch.setattr(task, "_trainer", SimpleNamespace(datamodule=SimpleNamespace(tokenizer=tokenizer)))
+    task.start("val")
+    shown = {name: html.unescape(text).splitlines() for name, text in task.show(batch).items()}
+    sure = "0.58" if kind == "multiclass" else "0.73"  # e / (e + 2), e / (e + 1)
+    assert shown == {
+        "predictions": [f"* ant {sure}: ant bee", f"* bee {sure}: bee bee bee", f"* bee {sure}, **is ant**: bee ant"],
+        "misclassified": [f"* bee {sure}, **is ant**: bee ant"],
+    }
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from zoo.pictures.layers import kernels
 
 
 def first_kernels(model: nn.Module, shape: tuple[int, ...]) -> Tensor | None:
-    """The weights of the first layer as images (units, C, H, W); None where they are none.
+    """The weights of the first layer as images (units, C, H, W); None where they are none, as over vectors of words.
 
     Args:
         shape: of one input. A dense first layer weighs each pixel of an image (C, H, W), so its units have images, too.
     """
-    layers = (m for m in model.modules() if isinstance(m, (nn.Linear, _ConvNd)))
+    layers = (m for m in model.modules() if isinstance(m, (nn.Linear, _ConvNd, nn.Embedding)))
     first = next(layers, None)
     if isinstance(first, nn.Linear) and len(shape) == 3 and first.in_features == shape[0] * shape[1] * shape[2]:
         return first.weight.detach().unflatten(1, shape)

@@ -3,11 +3,13 @@
 Pictures are drawn after epochs 1, 2, 4, 8, ... and at the end, so that their cost stays small however long a run is.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
 
 from zoo.callbacks.augmented import augmented
@@ -46,6 +48,21 @@ def hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
             value = config[group][name]
             found[key] = value if isinstance(value, (int, float, bool)) else str(value)
     return {key: value for key, value in found.items() if value is not None}
+
+
+def chosen(config: dict[str, Any]) -> set[str]:
+    """The columns of HPARAMS that tell one run from others: model, data, and what was typed, in a sweep too."""
+    return {"model", "data"} | {text.partition("=")[0].lstrip("+~") for text in config.get("overrides") or ()}
+
+
+def in_front(declared: Any, names: Collection[str]) -> Any:
+    """The columns that HPARAMS is told of, these names first: TensorBoard selects the first ones, else by alphabet."""
+    metadata = declared.value[0].metadata.plugin_data
+    table = HParamsPluginData.FromString(metadata.content)
+    for column in table.experiment.hparam_infos:
+        column.differs = column.name in names
+    metadata.content = table.SerializeToString()
+    return declared
 
 
 def layers_of(model: Any, inputs: tuple[Any, ...]) -> str:
@@ -114,5 +131,6 @@ class Panels(Callback):
     def write_hyper_parameters(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         """One row of the HPARAMS tab: this run's settings beside its final metrics."""
         for writer in writers(trainer):
-            for summary in hparams(hyper_parameters(self.config), metrics):
+            declared, *session = hparams(hyper_parameters(self.config), metrics)
+            for summary in (in_front(declared, chosen(self.config)), *session):
                 writer.file_writer.add_summary(summary)

@@ -59,7 +59,8 @@ SECTIONS = {
     },
     "Images and classes": {
         "samples/augmented": "training images as they are, and as each of the first epochs sees them",
-        "samples/predictions": "inputs with what the model says; green is right, red is wrong",
+        "samples/predictions": "inputs with what the model says; green is right, red is wrong; of a text "
+        "also how sure it is, and in bold what would have been right",
         "samples/misclassified": "inputs that the model gets wrong",
         "samples/confusion_matrix": "true class by row, predicted class by column: how many samples, and as colour "
         "their share of the row; of validation and at last of test",

@@ -145,6 +145,7 @@ class Texts(DataModule):
             check_size("max_len", max_len, 1)
         self.kind_of_tokenizer, self.min_count, self.max_vocab_size = tokenizer, min_count, max_vocab_size
         self.max_len = max_len
+        self.tokenizer: Tokenizer | None = None  # once the texts are read
 
     @abstractmethod
     def read(self) -> Labelled:
@@ -153,6 +154,7 @@ class Texts(DataModule):
     def load(self) -> Loaded:
         found = self.read()
         prepare, notes = self.preprocessing(found), list(found.notes)
+        self.tokenizer = prepare.tokenizer
         parts, digest = {}, hashlib.sha256()
         for name, (texts, labels) in found.parts.items():
             tokens, said = prepare.encode(texts)

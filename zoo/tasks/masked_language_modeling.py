@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.pictures.texts import plain
 from zoo.tasks.base import Task
 from zoo.tasks.language_modeling import LARGEST, as_code, is_best
 from zoo.text import Tokenizer
@@ -111,8 +112,3 @@ def spelled(token: int, tokenizer: Tokenizer) -> str:
     """The text of one token, with its white space to be seen."""
     text = tokenizer.decode([token]) or tokenizer.tokens[token]
     return text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
-
-
-def plain(text: str) -> str:
-    """A text that markdown and its tables take as it is."""
-    return "".join(char if char.isalnum() or ord(char) > 127 else f"&#{ord(char)};" for char in text)

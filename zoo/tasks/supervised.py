@@ -20,14 +20,17 @@ from torchmetrics.classification import (
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
 from zoo.analysis.explain import heat_map
+from zoo.batches import TextBatch
 from zoo.errors import UserError, suggest
 from zoo.losses.supervised import LOSSES, Loss
 from zoo.pictures.images import captioned_images, heat_over
 from zoo.pictures.matrices import confusion_matrix
 from zoo.pictures.points import predicted_and_true
 from zoo.pictures.rates import PrecisionRecall
+from zoo.pictures.texts import answered
 from zoo.tasks.base import Task
 
+MOST_TEXTS = 12
 EXPLAINED = 12  # images; their gradients need less memory than the 256 answers beside them
 THRESHOLDS, MOST_CURVES = 51, 20  # of precision against recall; of more classes there is none
 KINDS = ("multiclass", "binary", "multilabel")
@@ -148,6 +151,12 @@ class Supervised(Task):
         self.collection(stage).update(*self.for_metrics(scores, batch.targets))
         self.rank(stage, scores, batch.targets)
 
+    def chances(self, scores: Tensor) -> Tensor:
+        """(B, K), or (B, 1) of two classes: the probability of each class, of the second one of two."""
+        if outputs_of(self.model, self.kind) != "logits":
+            return scores
+        return scores.softmax(1) if self.kind == "multiclass" else scores.sigmoid()
+
     def rank(self, stage: str, scores: Tensor, targets: Tensor) -> None:
         """Takes the scores of a batch themselves into account, where they rank samples."""
 
@@ -263,12 +272,16 @@ class Classification(Supervised):
     def ranking(self, stage: str) -> Any:
         return self.ranks[f"{stage}_"]
 
+    def chances(self, scores: Tensor) -> Tensor:
+        """(B, K), or (B, 1) of two classes: the probability of each class, of the second one of two."""
+        if outputs_of(self.model, self.kind) != "logits":
+            return scores
+        return scores.softmax(1) if self.kind == "multiclass" else scores.sigmoid()
+
     def rank(self, stage: str, scores: Tensor, targets: Tensor) -> None:
         if not self.ranks or not scores.isfinite().all():
             return
-        chances, labels = scores, self.labels(targets).long()
-        if outputs_of(self.model, self.kind) == "logits":
-            chances = scores.softmax(1) if self.kind == "multiclass" else scores.sigmoid()
+        chances, labels = self.chances(scores), self.labels(targets).long()
         if self.kind == "binary":
             chances, labels = chances.flatten(), labels.flatten()
         self.ranking(stage).update(chances, labels)
@@ -292,10 +305,13 @@ class Classification(Supervised):
         if self.ranked is not None and self.ranked.counts.any():
             shown["precision_recall"] = self.ranked
         images = batch.inputs[0]
-        if self.kind == "multilabel" or images.ndim != 4:
+        if self.kind == "multilabel" or not (images.ndim == 4 or isinstance(batch, TextBatch)):
             return shown
         with torch.no_grad():
-            predicted, labels = self.predict(self.scores(batch)[1]), self.labels(batch.targets)
+            scores = self.scores(batch)[1]
+            predicted, labels = self.predict(scores), self.labels(batch.targets)
+        if isinstance(batch, TextBatch):
+            return shown | self.texts(batch, self.chances(scores), predicted, labels)
         captions = [
             self.class_names[p] if p == t else f"{self.class_names[p]} (is {self.class_names[t]})"
             for p, t in zip(predicted.tolist(), labels.tolist(), strict=True)
@@ -307,6 +323,23 @@ class Classification(Supervised):
             shown["misclassified"] = captioned_images(images[wrong], [captions[i] for i in wrong], right[wrong])
         few = slice(EXPLAINED)
         return shown | self.explained(images[few], predicted[few], captions[few], right[few])
+
+    def texts(self, batch: TextBatch, chances: Tensor, predicted: Tensor, labels: Tensor) -> dict[str, str]:
+        """The first texts with what is said of them, and the first of those of which it is wrong."""
+        tokenizer = getattr(self.trainer.datamodule, "tokenizer", None)
+        if tokenizer is None:
+            return {}
+        sure = torch.maximum(chances, 1 - chances if self.kind == "binary" else chances).amax(1)  # (B,)
+        shown, wrong = {}, (predicted != labels).nonzero().flatten()
+        for name, picked in (("predictions", torch.arange(len(labels))), ("misclassified", wrong.cpu())):
+            few = picked[:MOST_TEXTS].to(labels.device)
+            if len(few):
+                said, true = ([self.class_names[k] for k in rows[few].tolist()] for rows in (predicted, labels))
+                rows = zip(batch.tokens[few].tolist(), batch.mask[few].sum(1).tolist(), strict=True)
+                shown[name] = answered(
+                    [tokenizer.decode(row[:length]) for row, length in rows], said, sure[few].tolist(), true
+                )
+        return shown
 
     def explained(self, images: Tensor, predicted: Tensor, captions: list[str], right: Tensor) -> dict[str, Any]:
         """Heat maps of what was predicted, by the method that the model allows; {} for one that knows no gradient."""
