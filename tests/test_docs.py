@@ -1,5 +1,7 @@
 """Every command of the README and of the pages in docs/ runs, as a new user types it (yaml: test_headers.py)."""
 
+import importlib.util
+import json
 import os
 import re
 import shlex
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,19 +30,58 @@ DOWNLOADED = "mnist|fashion_mnist|cifar10|tiny_shakespeare|mr|trec|sst2|jsb|nott
 NEEDS_DOWNLOAD = re.compile(rf"(data=({DOWNLOADED})\b|experiment=|sweep=few_labels)")
 
 
+def driver(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "drivers" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def warm():
+    runner = driver("warm").Warm()
+    yield runner
+    runner.close()
+
+
 # In the order of the pages: a later command uses what an earlier one has left. One process runs a whole file.
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ELSEWHERE])
-def test_a_command_of_the_readme_and_its_pages_runs(command, workplace, typed_words):
+def test_a_command_of_the_readme_and_its_pages_runs(command, workplace, typed_words, warm):
+    """Those of the README as a user types them, those of its pages without waiting each time for the same imports."""
     if NEEDS_DOWNLOAD.search(command) and "ZOO_DATA" not in os.environ:
         pytest.skip("needs the data set: set ZOO_DATA to a folder that has it")
     command = command.rpartition("&& ")[2]  # what is installed was installed before the tests start
-    ended = subprocess.run(typed_words(command, workplace), cwd=workplace, capture_output=True, text=True, check=False)
+    words = typed_words(command, workplace)
+    if command in TEXTS["README.md"] or words[0] != sys.executable:
+        ended = subprocess.run(words, cwd=workplace, capture_output=True, text=True, check=False)
+    else:
+        ended = warm.run(words, cwd=workplace)
     assert ended.returncode == 0, ended.stderr
     assert "Warning" not in ended.stdout + ended.stderr
     assert "Tip" not in ended.stdout + ended.stderr
     lines = [line for line in ended.stdout.splitlines() if line.strip("-")]  # without the rules of a table
     several = "-m" in command or "sweep" in command or "--" in command  # cells say the same of themselves
     assert len(lines) == len(set(lines)) or several, "no message twice"
+
+
+def test_without_waiting_for_imports_a_command_says_and_makes_the_same(workplace, warm):
+    """A run, and a mistake."""
+    found = []
+    for run in (warm.run, partial(subprocess.run, capture_output=True, text=True, check=False)):
+        command = [
+            sys.executable,
+            str(ROOT / "train.py"),
+            "debug=fast",
+            "model.dropout=0.5",
+            f"run_dir=once{len(found)}",
+        ]
+        ended, wrong = run(command, cwd=workplace), run([*command[:2], "model=mpl"], cwd=workplace)
+        metrics = json.loads((workplace / f"once{len(found)}" / "metrics.json").read_text())
+        told = ended.stdout.replace(f"once{len(found)}", "once")
+        numbers = {key: metrics[key] for key in ("train/loss", "test/loss", "iteration", "status")}
+        found.append((ended.returncode, told, ended.stderr, wrong.returncode, wrong.stdout, wrong.stderr, numbers))
+    assert found[0] == found[1]
+    assert (found[0][0], found[0][3]) == (0, 2)
 
 
 def test_every_page_is_known_and_every_link_leads_somewhere():

@@ -10,7 +10,7 @@ from torch import Tensor
 STRENGTH = 1000.0  # scikit-learn's C: hardly any penalty, as in its example with features of a Boltzmann machine
 MOST_ITERATIONS = 1000
 # Newton's method: L-BFGS stops at its usual tolerance well before the optimum, somewhere else on each processor.
-SOLVER = {"solver": "newton-cg", "tol": 1e-6}
+SOLVER = {"solver": "newton-cholesky", "tol": 1e-6}
 
 
 def linear_probe(features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> float:
