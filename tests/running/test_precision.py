@@ -91,10 +91,9 @@ def test_weights_stay_in_full_precision_and_a_run_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clip", ["null", "1.0"])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_takes_its_steps(model, precision, clip, tmp_path):
-    typed = [f"model={model}", f"trainer.precision={precision}", f"trainer.gradient_clip_val={clip}"]
+def test_every_model_takes_its_steps(model, precision, tmp_path):
+    typed = [f"model={model}", f"trainer.precision={precision}", "trainer.gradient_clip_val=1.0"]
     assert run(configure(*typed, "debug=fast", "logger=none", run_dir=tmp_path)) == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["status"] == "finished"
