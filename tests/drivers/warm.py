@@ -37,9 +37,8 @@ class Warm:
             return subprocess.CompletedProcess(words, status, out.read_text("utf-8"), err.read_text("utf-8"))
 
     def close(self) -> None:
-        assert self.server.stdin is not None
-        self.server.stdin.close()
-        self.server.wait()
+        with self.server:  # which closes its pipes and waits for it
+            pass
 
 
 def child(order: dict[str, str | list[str]]) -> None:
