@@ -38,3 +38,4 @@ def test_frames_are_spread_over_the_episode_and_of_one_scale():
     rail, cart, pole = figure.axes[-1].lines
     assert [round(sum(line.get_xdata()) / 2, 3) for line in (rail, cart, pole)] == [0.0, 1.0, 1.05]
     assert len(frames(lines[:1]).axes) == 1
+    assert figure.get_figheight() < 0.2 * figure.get_figwidth(), "two rows of a flat world leave no empty height"

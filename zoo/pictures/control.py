@@ -78,7 +78,8 @@ def frames(lines: Tensor) -> Figure:
     rows = -(-len(steps) // columns)
     margin = 0.15
     (left, low), (right, high) = (bound.tolist() for bound in (lines.amin((0, 1, 2)), lines.amax((0, 1, 2))))
-    figure, axes = new_figure(1.8 * columns, 1.8 * rows, rows=rows, columns=columns)
+    flat = min(1.0, (high - low + 2 * margin) / (right - left + 2 * margin))  # a cart's world is wide and low
+    figure, axes = new_figure(1.8 * columns, (0.3 + 1.8 * flat) * rows, rows=rows, columns=columns)
     for axis in axes.flat:
         axis.axis("off")
     for axis, step in zip(axes.flat, steps, strict=False):
