@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from zoo.layers.real_steps import over_real_steps
@@ -77,3 +78,25 @@ def test_a_hook_sees_one_call_of_all_real_steps(bidirectional):
     torch.testing.assert_close(over_real_steps(layers, x, lengths)[0], without)
     handle.remove()
     assert seen == [(8, 4 * (1 + bidirectional))]
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_compiled_it_is_torchs_own_for_every_length(bidirectional):
+    """No graph is made of recurrent steps, nor another one for each new length."""
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    torch.manual_seed(0)
+    layers = nn.LSTM(3, 4, batch_first=True, bidirectional=bidirectional)
+
+    def model(x, lengths):
+        return over_real_steps(layers, 2 * x, lengths)[0] + 1
+
+    compiled = torch.compile(model, backend=counter)
+    found = []
+    for longest in (4, 7, 9, 12, 15):
+        x, lengths = torch.randn(3, longest, 3), torch.tensor([longest, 2, longest - 1])
+        torch.testing.assert_close(compiled(x, lengths), model(x, lengths))
+        found.append((counter.frame_count, counter.op_count))
+    assert found[-1] == found[1], "once as it is, once for any length"
+    assert found[-1][1] <= 4, "twice the product and the sum, where these are compiled at all"
+    torch._dynamo.reset()

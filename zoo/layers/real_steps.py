@@ -22,12 +22,15 @@ from zoo.onednn import where_it_can
 State = tuple[Tensor, ...]  # h of an RNN or a GRU, h and c of an LSTM
 
 
+# Compiled, every length would be a graph of its own, and torch.compile leaves recurrent layers to torch anyhow.
+@torch.compiler.disable
 def over_all_steps(layers: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
     """What `layers` say of x (B, T, D) without padding: (B, T, directions H), and the state after the last step."""
     with where_it_can(layers):
         return layers(x, state)
 
 
+@torch.compiler.disable
 def over_real_steps(layers: nn.RNNBase, x: Tensor, lengths: Tensor, state: Any = None) -> tuple[Tensor, Any]:
     """What `layers` say of packed sequences: (B, T, directions H), 0 at padding, and the state after each last step.
 
