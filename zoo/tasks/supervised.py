@@ -151,12 +151,6 @@ class Supervised(Task):
         self.collection(stage).update(*self.for_metrics(scores, batch.targets))
         self.rank(stage, scores, batch.targets)
 
-    def chances(self, scores: Tensor) -> Tensor:
-        """(B, K), or (B, 1) of two classes: the probability of each class, of the second one of two."""
-        if outputs_of(self.model, self.kind) != "logits":
-            return scores
-        return scores.softmax(1) if self.kind == "multiclass" else scores.sigmoid()
-
     def rank(self, stage: str, scores: Tensor, targets: Tensor) -> None:
         """Takes the scores of a batch themselves into account, where they rank samples."""
 
