@@ -78,12 +78,21 @@ def no_pictures_at_all():
         yield
 
 
-def load_script(name: str) -> ModuleType:
-    """scripts/<name>.py as a module."""
-    spec = importlib.util.spec_from_file_location(f"scripts_{name}", ROOT / "scripts" / f"{name}.py")
+def load_script(name: str, folder: str = "scripts") -> ModuleType:
+    """scripts/<name>.py, or tests/drivers/<name>.py, as a module."""
+    path = ROOT / folder / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def warm():
+    """Commands without waiting for their imports: tests/drivers/warm.py."""
+    runner = load_script("warm", "tests/drivers").Warm()
+    yield runner
+    runner.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Every command of the README and of the pages in docs/ runs, as a new user types it (yaml: test_headers.py)."""
 
-import importlib.util
 import json
 import os
 import re
@@ -30,20 +29,6 @@ DOWNLOADED = "mnist|fashion_mnist|cifar10|tiny_shakespeare|mr|trec|sst2|jsb|nott
 NEEDS_DOWNLOAD = re.compile(rf"(data=({DOWNLOADED})\b|experiment=|sweep=few_labels)")
 
 
-def driver(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "drivers" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def warm():
-    runner = driver("warm").Warm()
-    yield runner
-    runner.close()
-
-
 # In the order of the pages: a later command uses what an earlier one has left. One process runs a whole file.
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ELSEWHERE])
 def test_a_command_of_the_readme_and_its_pages_runs(command, workplace, typed_words, warm):
@@ -68,16 +53,11 @@ def test_without_waiting_for_imports_a_command_says_and_makes_the_same(workplace
     """A run, and a mistake."""
     found = []
     for run in (warm.run, partial(subprocess.run, capture_output=True, text=True, check=False)):
-        command = [
-            sys.executable,
-            str(ROOT / "train.py"),
-            "debug=fast",
-            "model.dropout=0.5",
-            f"run_dir=once{len(found)}",
-        ]
+        run_dir = f"once{len(found)}"
+        command = [sys.executable, str(ROOT / "train.py"), "debug=fast", "model.dropout=0.5", f"run_dir={run_dir}"]
         ended, wrong = run(command, cwd=workplace), run([*command[:2], "model=mpl"], cwd=workplace)
-        metrics = json.loads((workplace / f"once{len(found)}" / "metrics.json").read_text())
-        told = ended.stdout.replace(f"once{len(found)}", "once")
+        metrics = json.loads((workplace / run_dir / "metrics.json").read_text())
+        told = ended.stdout.replace(run_dir, "once")
         numbers = {key: metrics[key] for key in ("train/loss", "test/loss", "iteration", "status")}
         found.append((ended.returncode, told, ended.stderr, wrong.returncode, wrong.stdout, wrong.stderr, numbers))
     assert found[0] == found[1]

@@ -77,9 +77,7 @@ def test_precision_and_recall_are_counted_over_all_processes(runs):
         [(event.step, make_ndarray(event.tensor_proto)) for tag in tags for event in board.Tensors(tag)]
         for board in boards
     )
-    assert (
-        {counts[:4].sum(0).min() for _, counts in one} == {counts[:4].sum(0).max() for _, counts in one} <= {269, 270}
-    )
+    assert {size for _, counts in one for size in counts[:4].sum(0).tolist()} <= {269, 270}  # validation, test
     for other in others:
         assert [step for step, _ in other] == [step for step, _ in one]
         assert all((theirs == ours).all() for (_, theirs), (_, ours) in zip(one, other, strict=True))

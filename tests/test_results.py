@@ -16,12 +16,6 @@ ROOT = Path(__file__).parent.parent
 RESULTS = sorted((ROOT / "results").glob("*.json"))
 # Long, and for the quick tests too like others, which stay: whole translation data, other cells.
 SLOW = (
-    "unet_shapes",
-    "nottingham_rnn",
-    "gpt_tiny_shakespeare",
-    "lstm_tiny_shakespeare",
-    "transformer_summarize",
-    "captioner_shapes",
     "transformer_multi30k",
     "luong_multi30k",
     "lstm_multi30k",

@@ -290,8 +290,8 @@ def optimizer_settings(config: dict[str, Any]) -> dict[str, Any]:
     Lightning refuses to clip them.
     """
     settings, trainer = config["optimizer"], config["trainer"]
-    precision = str(trainer.get("precision"))
-    apart = precision == "16-mixed" or (precision == "bf16-mixed" and trainer.get("gradient_clip_val"))
+    scaled, mixed = (str(trainer.get("precision")) in (name, f"{name}-mixed") for name in ("16", "bf16"))
+    apart = scaled or (mixed and trainer.get("gradient_clip_val"))
     return settings | {"fused": None} if apart and settings.get("fused") else settings
 
 

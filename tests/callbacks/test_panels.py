@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zoo.callbacks.panels import hyper_parameters, layers_of
+from zoo.callbacks.panels import chosen, hyper_parameters, layers_of
 from zoo.models.dcgan import DCGAN
 from zoo.models.gan import GAN
 from zoo.models.mlp import MLP
@@ -43,3 +43,10 @@ def test_of_two_networks_the_layers_of_both_are_listed_and_nothing_is_changed(mo
 def test_what_follows_from_the_data_is_no_column_of_hparams():
     config = {"choices": {"model": "vae", "data": "digits"}, "model": {"image_shape": [1, 8, 8], "latent_size": 20}}
     assert hyper_parameters(config) == {"model": "vae", "data": "digits", "seed": 0, "model.latent_size": 20}
+
+
+def test_what_was_typed_stands_in_front_with_model_and_data():
+    typed = ["experiment=lenet5_mnist", "optimizer.lr=0.1", "+model.dropout=0.5", "~augment", "++task.k=a=b"]
+    told = {"experiment", "optimizer.lr", "model.dropout", "augment", "task.k"}
+    assert chosen({"overrides": typed}) == {"model", "data"} | told
+    assert chosen({}) == {"model", "data"}

@@ -1,8 +1,8 @@
 """Commands as they are typed, each in a fork of one process that has imported torch and Lightning already.
 
-A command spends most of a short test on its imports. Here one process makes them, says so, and waits for orders, a line
-of json each: {"words": [...], "cwd": "...", "out": "...", "err": "..."}. For each it forks a child that goes to the
-folder, writes to the files `out` and `err`, and runs the script as Python runs it, and answers with the exit status.
+A command spends most of a short test on its imports. Here one process makes them and waits for orders, a line of json
+each: {"words": [...], "cwd": "...", "out": "...", "err": "..."}. For each it forks a child that goes to the folder,
+writes to the files `out` and `err`, and runs the script as Python runs it; then it answers with the exit status.
 Nothing but imports is shared: no thread has begun, no random number was drawn, no folder was looked at.
 """
 
@@ -54,7 +54,7 @@ def child(order: dict[str, str | list[str]]) -> None:
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         status = end.code
-    except BaseException:
+    except Exception:
         traceback.print_exc()
         status = 1
     if isinstance(status, str):

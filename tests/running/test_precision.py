@@ -12,11 +12,13 @@ from zoo.build import optimizer_settings
 from zoo.checkpoint import read
 from zoo.config.commandline import options
 from zoo.layers.real_steps import over_all_steps, over_real_steps
+from zoo.models.lstm import LSTM
+from zoo.models.seq2seq import Seq2Seq
 from zoo.onednn import where_it_can
 from zoo.run import configure, run
 
 MODELS = [name for name in options("model") if name != "custom"]
-LSTM = nn.LSTM(3, 4, batch_first=True)
+LAYERS = nn.LSTM(3, 4, batch_first=True)
 
 
 def points(folder, key="norms/gradient"):
@@ -46,7 +48,7 @@ def test_recurrent_layers_say_in_mixed_precision_what_they_say_in_full(cell, bid
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 @pytest.mark.parametrize(
     ("layers", "mixed", "able", "stays"),
-    [(LSTM, True, False, False), (LSTM, True, True, True), (LSTM, False, False, True),
+    [(LAYERS, True, False, False), (LAYERS, True, True, True), (LAYERS, False, False, True),
      (nn.GRU(3, 4, batch_first=True), True, False, True)],
     ids=["cannot", "can", "in full", "a GRU"],
 )  # fmt: skip
@@ -55,6 +57,35 @@ def test_onednn_stays_away_only_from_an_lstm_that_it_cannot_compute(layers, mixe
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed), where_it_can(layers):
         assert torch.backends.mkldnn.enabled is stays
     assert torch.backends.mkldnn.enabled
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize("padded", [False, True], ids=["all steps", "real steps"])
+@pytest.mark.parametrize("name", ["lstm", "encoder and decoder"])
+def test_every_lstm_of_a_model_is_called_where_it_can_be_computed(name, padded, monkeypatch):
+    """On any processor: oneDNN says that it cannot, and is away in each call."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    seen = []
+
+    def noted(function):
+        def call(*arguments):
+            seen.append(torch.backends.mkldnn.enabled)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(nn.LSTM, "forward", noted(nn.LSTM.forward))
+    monkeypatch.setattr(torch, "lstm", noted(torch.lstm))  # one direction of several
+    tokens = torch.randint(4, 9, (3, 5))
+    mask = torch.arange(5) < torch.tensor([[5], [2 if padded else 5], [5]])
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        if name == "lstm":
+            LSTM(num_outputs=2, vocab_size=9, embedding_dim=4, hidden_size=4)(tokens, mask)
+        else:
+            sizes = {"embedding_dim": 4, "hidden_size": 4, "cell": "lstm", "attention": "general"}
+            Seq2Seq(src_vocab_size=9, tgt_vocab_size=9, **sizes)(tokens, mask, tokens)
+    assert len(seen) >= (1 if name == "lstm" else 2)
+    assert not any(seen)
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -73,7 +104,8 @@ def test_gradients_are_clipped_by_their_own_length(tmp_path):
 @pytest.mark.parametrize(
     ("precision", "clip", "fused"),
     [("32-true", 1.0, True), ("bf16-true", 1.0, True), ("bf16-mixed", None, True), ("bf16-mixed", 0, True),
-     ("bf16-mixed", 1.0, None), ("16-mixed", None, None), ("16-mixed", 1.0, None)],
+     ("bf16-mixed", 1.0, None), ("16-mixed", None, None), ("16-mixed", 1.0, None),
+     ("bf16", None, True), ("bf16", 1.0, None), (16, None, None), ("16-true", 1.0, True)],
 )  # fmt: skip
 def test_a_fused_kernel_is_used_wherever_it_can_be(precision, clip, fused):
     config = {"optimizer": {"lr": 0.1, "fused": True}, "trainer": {"precision": precision, "gradient_clip_val": clip}}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from sklearn import metrics as sk
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -17,6 +18,7 @@ from zoo.errors import UserError
 from zoo.losses.supervised import LOSSES
 from zoo.models.mlp import MLP
 from zoo.models.perceptron import Perceptron
+from zoo.run import configure, run
 from zoo.tasks.base import Means
 from zoo.tasks.supervised import KINDS, Classification, Regression
 from zoo.text import fit
@@ -413,6 +415,16 @@ def test_texts_are_shown_as_the_model_sees_them_with_what_it_says(kind, monkeypa
         "predictions": [f"* ant {sure}: ant bee", f"* bee {sure}: bee bee bee", f"* bee {sure}, **is ant**: bee ant"],
         "misclassified": [f"* bee {sure}, **is ant**: bee ant"],
     }
+
+
+def test_a_run_over_texts_shows_them_and_no_kernels_over_axes_of_words(tmp_path):
+    short = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_test_batches=1"]
+    assert (
+        run(configure("model=textcnn", "data=python_topics", "data.max_vocab_size=50", *short, run_dir=tmp_path)) == 0
+    )
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()
+    assert {f"samples/{name}/text_summary" for name in ("predictions", "misclassified")} <= set(tags["tensors"])
+    assert "samples/kernels" not in tags["images"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from zoo.onednn import where_it_can
 State = tuple[Tensor, ...]  # h of an RNN or a GRU, h and c of an LSTM
 
 
-# Compiled, every length would be a graph of its own, and torch.compile leaves recurrent layers to torch anyhow.
+# torch.compile leaves torch's recurrent layers as they are. What stands around them here, whose sizes change with the
+# lengths of each batch, it would compile again and again.
 @torch.compiler.disable
 def over_all_steps(layers: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
     """What `layers` say of x (B, T, D) without padding: (B, T, directions H), and the state after the last step."""
