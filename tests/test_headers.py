@@ -1,9 +1,8 @@
-"""Every command in the first lines of a yaml file runs, in process and cut short."""
+"""Every command in the first lines of a yaml file runs, cut short: a run in process, a sweep in a fork."""
 
 import os
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def begin_recipes(recipes):
 
 
 @pytest.mark.parametrize("header", HEADERS)
-def test_a_command_of_a_yaml_header_runs(header, workplace, typed_words, monkeypatch):
+def test_a_command_of_a_yaml_header_runs(header, workplace, typed_words, warm, monkeypatch):
     """In process and cut short; what it says is what is run."""
     if NEEDS_DOWNLOAD.search(header) and ("ZOO_DATA" not in os.environ or "cifar10" in header):
         pytest.skip("needs the data set: set ZOO_DATA to a folder that has it")
@@ -60,12 +59,12 @@ def test_a_command_of_a_yaml_header_runs(header, workplace, typed_words, monkeyp
         place = workplace / "sweeps" / str(HEADERS.index(header))
         words = [*typed_words(header, workplace), "debug=fast", f"run_dir={place}"]
         words += ["sweep.num_trials=2"] if "sweep=optuna" in words else []
-        ended = subprocess.run(words, cwd=workplace, capture_output=True, text=True, check=False)
+        ended = warm.run(words, cwd=workplace)
         assert ended.returncode == 0, ended.stderr
         return
     if "data=shards" in words and not (workplace / "shards").exists():
         pack = "python scripts/shard.py data=image_folder root=photos/ out=shards/ samples=10"
-        subprocess.run(typed_words(pack, workplace), cwd=workplace, check=True, capture_output=True)
+        assert warm.run(typed_words(pack, workplace), cwd=workplace).returncode == 0
     source = workplace / "source"
     if any("outputs/..." in word for word in words):
         if not source.exists():

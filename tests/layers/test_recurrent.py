@@ -79,14 +79,48 @@ def test_the_identity_start_keeps_a_state_and_hardly_hears():
     assert not layers.bias_hh_l0.any()
 
 
+@pytest.mark.parametrize(("model", "gate"), [(LSTM, "forget_bias"), (GRU, "update_bias")])
 @pytest.mark.parametrize("how", ["orthogonal", "uniform"])
-def test_a_forget_gate_starts_with_its_bias_and_no_other_gate_does(how):
-    network = LSTM(num_outputs=2, input_size=3, hidden_size=5, num_layers=2, recurrent_init=how, forget_bias=7.0)
+def test_a_gate_that_keeps_starts_with_its_bias_and_no_other_gate_does(model, gate, how):
+    network = model(num_outputs=2, input_size=3, hidden_size=5, num_layers=2, recurrent_init=how, **{gate: 7.0})
     for layer in (0, 1):
         total = getattr(network.layers, f"bias_ih_l{layer}") + getattr(network.layers, f"bias_hh_l{layer}")
         assert torch.equal(total[5:10], torch.full((5,), 7.0))
         assert total[:5].abs().max() < 1
         assert total[10:].abs().max() < 1
+
+
+def test_an_update_gate_that_starts_open_keeps_the_state():
+    """What the state was is there after twenty steps; without that bias it is not."""
+
+    def change(bias):
+        torch.manual_seed(0)
+        layers = GRU(num_outputs=2, input_size=3, hidden_size=64, update_bias=bias).layers
+        was = torch.full((1, 1, 64), 0.5)
+        _, now = layers(torch.zeros(1, 20, 3), was)
+        return ((now - was).norm() / was.norm()).item()
+
+    assert change(8.0) < 0.1 < change(0.0)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_weights_from_the_input_start_with_the_deviation_asked_for_in_the_first_layer_alone(model):
+    network = model(num_outputs=2, input_size=50, hidden_size=50, num_layers=2, bidirectional=True, input_std=0.5)
+    for name, parameter in network.layers.named_parameters():
+        if name.startswith("weight_ih"):
+            asked = 0.5 if name.startswith("weight_ih_l0") else (2 / (100 + 50)) ** 0.5  # Xavier's, of both directions
+            assert parameter.std().item() == pytest.approx(asked, rel=0.05), name
+
+
+@pytest.mark.parametrize(("input_dropout", "silent"), [(None, 0.5), (0.0, 0.0), (0.9, 0.9)])
+def test_steps_are_dropped_as_often_as_all_else_unless_told(input_dropout, silent):
+    torch.manual_seed(0)
+    network = GRU(num_outputs=2, input_size=100, hidden_size=4, dropout=0.5, input_dropout=input_dropout)
+    seen = []
+    network.layers.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(torch.ones(8, 10, 100))
+    assert (seen[0] == 0).float().mean().item() == pytest.approx(silent, abs=0.02)
+    assert network.drop.p == 0.5
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -114,6 +148,7 @@ def test_a_forecast_has_a_row_for_each_step_ahead():
         ({"pooling": "first"}, "There is no model.pooling=first"),
         ({"reading": "columns"}, "There is no model.reading=columns"),
         ({"recurrent_init": "zeros"}, "There is no model.recurrent_init=zeros"),
+        ({"input_std": 0.0}, "model.input_std=0.0 must be a positive number"),
         ({"head": "forecaster"}, "needs model.horizon"),
         ({"head": "next_step", "bidirectional": True}, "would see the next step"),
     ],

@@ -20,6 +20,8 @@ def test_each_window_has_a_chart_a_column_with_past_future_and_forecast(
     shown = min(4, num_columns)
     assert len(figure.axes) == num_windows * shown
     assert [axis.get_title() for axis in figure.axes[:shown]] == names[:shown]
+    labels = [(axis.get_xlabel(), axis.get_ylabel()) for axis in figure.axes[-shown:]]
+    assert labels == [("steps ahead", "value"), *[("steps ahead", "")] * (shown - 1)]
     lines = figure.axes[-1].lines
     drawn = min(past, 3 * horizon)
     assert lines[0].get_xdata()[-1] == 0

@@ -56,6 +56,7 @@ class Progress(ProgressBar):
 
     def draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.next_time = time.monotonic() + self.interval
+        pl_module.count()  # this callback comes before the task: without it an epoch's first line has no loss
         values = pl_module.means["train"].so_far()
         values |= {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())

@@ -125,8 +125,12 @@ class RecurrentNetwork(nn.Module):
         horizon: H of a forecaster.
         pooling: what a head for the whole sequence sees: "last", "mean" or "max".
         dropout: on the steps, between layers, and before the last layer, in [0, 1).
+        input_dropout: on the steps, where it is to be another one; None: `dropout`.
         hidden_size, num_layers, bidirectional: as in torch.nn.LSTM.
         recurrent_init: "orthogonal", "identity" (of a ReLU network, Le et al. 2015) or "uniform" (torch's own).
+        input_std: standard deviation at which the weights of the first layer's input start; None: by `recurrent_init`,
+            whose ranges are made for inputs of which most are not 0. Where k of F values are 1 and the others 0,
+            1 / sqrt(k) gives the sums that reach a gate a variance of 1.
         vocab_size, input_size, image_shape, num_features, embedding_dim, reading, sparse_embedding: see `Steps`.
     """
 
@@ -147,8 +151,10 @@ class RecurrentNetwork(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        input_dropout: float | None = None,
         pooling: str = "last",
         recurrent_init: str = "orthogonal",
+        input_std: float | None = None,
     ) -> None:
         super().__init__()
         if head not in HEADS:
@@ -157,6 +163,8 @@ class RecurrentNetwork(nn.Module):
             raise UserError(f"There is no model.pooling={pooling}{suggest(pooling, POOLINGS)}")
         if head == "next_step" and bidirectional:
             raise UserError("model.bidirectional=true would see the next step it is to predict; leave it false.")
+        if input_std is not None and not input_std > 0:
+            raise UserError(f"model.input_std={input_std} must be a positive number.")
         if head == "forecaster" and horizon is None:
             raise UserError("A forecaster needs model.horizon, the number of steps to predict.")
         self.head, self.pooling, self.horizon = head, pooling, horizon
@@ -179,8 +187,13 @@ class RecurrentNetwork(nn.Module):
             batch_first=True,
         )
         self.drop = nn.Dropout(dropout)
+        self.drop_steps = nn.Dropout(dropout if input_dropout is None else input_dropout)
         self.output = nn.Linear(self.directions * hidden_size, num_outputs * (horizon or 1))
         self.reset_parameters(recurrent_init)
+        if input_std is not None:
+            for name, parameter in self.layers.named_parameters():
+                if name.startswith("weight_ih_l0"):
+                    nn.init.normal_(parameter, std=input_std)
 
     @abstractmethod
     def make_layers(self, **sizes: Any) -> nn.RNNBase:
@@ -191,7 +204,7 @@ class RecurrentNetwork(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, state: Any = None) -> Any:
         """See the head; `state` is what an earlier call of a next_step network returned."""
-        steps = self.drop(self.steps(x))  # (B, T, D)
+        steps = self.drop_steps(self.steps(x))  # (B, T, D)
         outputs, state = self.read(steps, mask, state)  # (B, T, H)
         if self.head == "next_step":
             return self.output(self.drop(outputs)), state  # (B, T, K)
@@ -228,3 +241,15 @@ def init_recurrent(layers: nn.RNNBase, how: str) -> None:
                 nn.init.xavier_uniform_(gate) if how == "orthogonal" else nn.init.normal_(gate, std=0.001)
             else:
                 nn.init.orthogonal_(gate) if how == "orthogonal" else nn.init.eye_(gate)
+
+
+def start_gate(layers: nn.RNNBase, place: int, bias: float) -> None:
+    """Where one gate of every layer and direction starts: the sum of its two biases.
+
+    Args:
+        place: of the gate among those of torch's layers, from 0.
+    """
+    rows = slice(place * layers.hidden_size, (place + 1) * layers.hidden_size)
+    for name, parameter in layers.named_parameters():
+        if name.startswith("bias_"):
+            nn.init.constant_(parameter[rows], bias if name.startswith("bias_ih") else 0.0)

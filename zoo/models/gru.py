@@ -21,11 +21,26 @@ from typing import Any
 
 from torch import nn
 
-from zoo.layers.recurrent import RecurrentNetwork
+from zoo.layers.recurrent import RecurrentNetwork, start_gate
 
 
 class GRU(RecurrentNetwork):
-    """GRU layers over a sequence, and a head; see `RecurrentNetwork`."""
+    """GRU layers over a sequence, and a head.
+
+    Args:
+        update_bias: where the update gates' bias starts; 1 lets a state be kept from the first step on, as a forget
+            gate's bias does in an LSTM.
+        network: see `RecurrentNetwork`.
+    """
+
+    def __init__(self, *, update_bias: float = 0.0, **network: Any) -> None:
+        self.update_bias = update_bias
+        super().__init__(**network)
 
     def make_layers(self, **sizes: Any) -> nn.GRU:
         return nn.GRU(**sizes)
+
+    def reset_parameters(self, recurrent_init: str) -> None:
+        super().reset_parameters(recurrent_init)
+        if self.update_bias:
+            start_gate(self.layers, 1, self.update_bias)  # of the gates r, z, n

@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import nn
 
-from zoo.layers.recurrent import RecurrentNetwork
+from zoo.layers.recurrent import RecurrentNetwork, start_gate
 
 
 class LSTM(RecurrentNetwork):
@@ -44,9 +44,4 @@ class LSTM(RecurrentNetwork):
 
     def reset_parameters(self, recurrent_init: str) -> None:
         super().reset_parameters(recurrent_init)
-        hidden_size = self.layers.hidden_size
-        for name, bias in self.layers.named_parameters():
-            if name.startswith("bias_ih"):  # of the gates i, f, g, o
-                nn.init.constant_(bias[hidden_size : 2 * hidden_size], self.forget_bias)
-            elif name.startswith("bias_hh"):
-                nn.init.zeros_(bias[hidden_size : 2 * hidden_size])
+        start_gate(self.layers, 1, self.forget_bias)  # of the gates i, f, g, o

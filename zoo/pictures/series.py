@@ -43,6 +43,8 @@ def forecasts(past: Tensor, future: Tensor, forecast: Tensor, names: Sequence[st
                 axis.set_title(names[column] if names else f"column {column + 1}", fontsize=9, parse_math=False)
     for axis in axes[-1]:
         axis.set_xlabel("steps ahead")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("value", fontsize=9)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
 
