@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from zoo.augment.draws import Draws, split
 from zoo.augment.images import ImageAugment
+from zoo.augment.music import Transpose
 from zoo.augment.tables import TableAugment
 from zoo.build import build
 from zoo.callbacks.augmented import augmented
@@ -18,6 +19,7 @@ from zoo.config.commandline import CONFIGS, options
 from zoo.data.base import Augmented, BatchOrder, Loader
 from zoo.data.digits import Digits
 from zoo.data.image_folder import ImageFolder, LazyImages
+from zoo.data.music import Rolls, music_batch
 from zoo.errors import UserError
 from zoo.run import configure, run
 
@@ -136,6 +138,51 @@ def test_the_samples_that_are_given_stay_as_they_were(augment, samples):
     assert torch.equal(samples, before)
 
 
+# --- music ---
+
+
+def rolls(*, number: int = 300, low: int = 5, high: int = 83) -> list[torch.Tensor]:
+    """Pieces (T, 88) of different lengths whose notes leave `low` keys free below, and those from `high` on."""
+    generator = torch.Generator().manual_seed(0)
+    pieces = [torch.zeros(3 + i % 5, 88, dtype=torch.uint8) for i in range(number)]
+    for piece in pieces:
+        piece[:, low:high] = (torch.rand(len(piece), high - low, generator=generator) < 0.1).byte()
+    return pieces
+
+
+def test_each_piece_is_moved_as_a_whole_by_as_many_keys_as_any_other_number_up_or_down():
+    pieces = torch.stack([piece[:3] for piece in rolls()])  # (B, T, K)
+    moved = Transpose(semitones=4)(pieces, torch.arange(len(pieces)), 0, 0)
+    found = []
+    for before, after in zip(pieces, moved, strict=True):
+        steps = [step for step in range(-4, 5) if torch.equal(before.roll(step, 1), after)]
+        assert len(steps) == 1
+        found += steps
+    assert {found.count(step) > 15 for step in range(-4, 5)} == {True}  # of 33 expected
+
+
+def test_a_note_that_leaves_the_keyboard_is_lost_and_comes_in_nowhere_else():
+    pieces = torch.zeros(200, 1, 88, dtype=torch.uint8)
+    pieces[:, :, [0, 44, 87]] = 1
+    moved = Transpose(semitones=1)(pieces, torch.arange(200), 0, 0)[:, 0].nonzero().tolist()
+    kept = {tuple(key for row, key in moved if row == piece) for piece in range(200)}
+    assert kept == {(43, 86), (0, 44, 87), (1, 45)}
+
+
+def test_what_comes_next_is_in_the_key_of_what_was_whatever_the_batch_and_the_epoch_has_its_own():
+    pieces = rolls()
+    part = Rolls(music_batch, [piece[:-1] for piece in pieces], [piece[1:] for piece in pieces]).take(EVERY)
+    made = Augmented(part, Transpose(semitones=5), seed=3)
+    whole = {epoch: made[EVERY, epoch] for epoch in (0, 1)}
+    for batch in whole.values():
+        assert torch.equal(batch.x[:, 1:] * batch.mask[:, 1:, None], batch.target[:, :-1] * batch.mask[:, 1:, None])
+        assert not batch.x[~batch.mask].any()
+    assert not torch.equal(whole[0].x, whole[1].x)
+    for indices in EVERY.split(7):
+        some = made[indices, 0]
+        assert torch.equal(some.x, whole[0].x[indices][:, : some.x.shape[1]])
+
+
 # --- on the way to the model ---
 
 
@@ -242,6 +289,7 @@ def test_worker_processes_are_told_the_epoch(tmp_path):
     ("pair", "message"),
     [
         (("data=iris", "augment=shift"), "augment=shift is for images, and data=iris .*would do: noise, none\\."),
+        (("data=iris", "augment=transpose"), "augment=transpose is for piano rolls, and .*would do: noise, none\\."),
         (
             ("data=digits", "augment=noise"),
             "augment=noise is for tables.*would do: brightness_contrast, .*, standard, translate\\.",
@@ -263,7 +311,7 @@ def limits(name: str) -> dict[str, float]:
 ALONE = {
     **{name: {name} for name in ("flip", "shear", "scale", "rotate", "translate", "shift", "crop", "cutout")},
     **{"pixel_noise": {"noise"}, "brightness_contrast": {"brightness", "contrast"}, "flip_crop": {"flip", "shift"}},
-    **{"images": set(), "noise": {"noise"}, "none": set()},
+    **{"images": set(), "noise": {"noise"}, "none": set(), "transpose": {"semitones"}},
 }
 
 

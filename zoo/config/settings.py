@@ -59,6 +59,7 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "augment.shift": (True, 0, inf),
     "augment.noise": (False, 0, inf),
     "augment.cutout": (True, 0, inf),
+    "augment.semitones": (True, 0, 87),
     "model.*features": (True, 1, inf),
     "model.*dropout": (False, 0, 1),
     "model.channels": (True, 1, inf),

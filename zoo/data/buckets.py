@@ -90,7 +90,7 @@ class Padded(Dataset):
 
     def take(self, indices: Tensor) -> "Padded":
         others = [one.take(indices) if isinstance(one, Ragged) else one[indices] for one in self.others]
-        return Padded(self.make_batch, self.sequences.take(indices), *others)
+        return type(self)(self.make_batch, self.sequences.take(indices), *others)
 
 
 class Bucketed(BatchOrder):

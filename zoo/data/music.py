@@ -12,6 +12,7 @@ Axes: B batch, T steps
 """
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,6 +55,20 @@ def music_batch(x: Tensor, mask: Tensor, target: Tensor) -> SequenceBatch:
     return SequenceBatch(x.float(), mask, target.float())
 
 
+class Rolls(Padded):
+    """Pieces (T, 88) and, of the same sizes, what comes one step later."""
+
+    augmented_as = "Rolls"
+
+    @staticmethod
+    def moved(
+        augment: Callable[..., Tensor], others: list[Tensor], indices: Tensor, epoch: int, seed: int
+    ) -> list[Tensor]:
+        """The mask, and what comes later in the key that its piece is in now."""
+        mask, target = others
+        return [mask, augment(target, indices, epoch, seed)]
+
+
 class Jsb(DataModule):
     """382 chorales of Bach, in four voices: 229, 76 and 77 pieces of 25 to 160 steps.
 
@@ -94,7 +109,7 @@ class Jsb(DataModule):
         rolls = read_rolls(self.folder / self.file, checksum=self.checksum)
         return Loaded(
             parts={
-                part: Padded(music_batch, [roll[:-1] for roll in pieces], [roll[1:] for roll in pieces])
+                part: Rolls(music_batch, [roll[:-1] for roll in pieces], [roll[1:] for roll in pieces])
                 for part, pieces in rolls.items()
             },
             facts={"kind": "steps", "input_size": NUM_KEYS, "num_targets": NUM_KEYS},
