@@ -217,6 +217,13 @@ def workplace(tmp_path_factory):
         pixels[:, : 25 if i % 2 else 50] += 100
         Image.fromarray(pixels).save(place / f"{i}.png")
     Image.fromarray(pixels).save(folder / "photo.png")
+    for root, white in (("scans", 2), ("cells", 255)):
+        for name in ("images", "masks"):
+            (folder / root / name).mkdir(parents=True)
+        for i in range(20):
+            there = generator.random((48, 60)) < 0.3
+            Image.fromarray((200 * there).astype(np.uint8)).save(folder / root / "images" / f"{i}.png")
+            Image.fromarray((white * there).astype(np.uint8)).save(folder / root / "masks" / f"{i}.png")
     (folder / "mypkg.py").write_text(
         "from torch import nn\n\n\nclass Net(nn.Sequential):\n"
         "    def __init__(self, in_features: int, num_classes: int, width: int):\n"
