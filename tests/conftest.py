@@ -206,6 +206,14 @@ def workplace(tmp_path_factory):
     for column, name in enumerate(("a.txt", "b.txt")):
         (folder / name).write_text("\n".join(pair.split("\t")[column] for pair in pairs * 12) + "\n")
     (folder / "my.txt").write_text("The rain in Spain stays mainly in the plain. " * 400)
+    for name in ("images", "labels"):
+        (folder / "street" / name).mkdir(parents=True)
+    (folder / "street" / "classes.txt").write_text("car\nbus\n")
+    for i in range(20):
+        scene = np.zeros((48, 60, 3), np.uint8)
+        scene[12:36, 18:42, i % 2] = 255
+        Image.fromarray(scene).save(folder / "street" / "images" / f"{i}.png")
+        (folder / "street" / "labels" / f"{i}.txt").write_text(f"{i % 2} 0.5 0.5 0.4 0.5\n")
     rows = generator.normal(size=(60, 5)).astype(np.float32)
     kinds = {"label": (rows[:, 0] > 0).astype(np.int64), "kind": "multiclass", "classes": ["cats", "dogs"]}
     np.savez(folder / "features.npz", features=rows, **kinds)
