@@ -87,7 +87,7 @@ def load_script(name: str, folder: str = "scripts") -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def warm():
     """Commands without waiting for their imports: tests/drivers/warm.py."""
     runner = load_script("warm", "tests/drivers").Warm()

@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "metrics": (set(), {"torch"}),
     "metrics/boxes": (set(), {"torch", "torchvision", "torchmetrics"}),
     "metrics/codes": (set(), {"torch", "sklearn"}),
+    "metrics/counts": ({"metrics/overlaps"}, {"torch", "torchmetrics"}),
     "metrics/generative": ({"layers"}, {"torch", "scipy"}),
     "metrics/probe": (set(), {"torch", "sklearn"}),
     "metrics/texts": (set(), {"sacrebleu"}),

@@ -29,8 +29,20 @@ ENDLESS = ["trainer.accelerator=cpu", "data.batch_size=100", "trainer.max_epochs
 STARTERS = ("HYDRA_FULL_ERROR", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def without_waiting_for_imports(warm):
+    global start_from
+    start_from = warm
+
+
+start_from = None
+
+
 def begin(cwd, *command, **variables):
-    """Starts a command in a session of its own, as a terminal would."""
+    """Starts a command in a session of its own, as a terminal would.
+
+    What starts its processes anew itself (torchrun, spawn) is started anew, too.
+    """
     environment = {k: v for k, v in os.environ.items() if k not in STARTERS} | {"OMP_NUM_THREADS": "1"} | variables
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
@@ -38,6 +50,8 @@ def begin(cwd, *command, **variables):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     command = [str(part) for part in command]
+    if command[: len(TRAIN)] == TRAIN and not any("spawn" in word for word in command):
+        return start_from.start(command, cwd=cwd, env=environment, start_new_session=True)
     return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True, preexec_fn=listening, **pipes)
 
 

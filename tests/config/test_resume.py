@@ -676,12 +676,17 @@ def test_interrupted_again_and_again(half, whole):
 # ---- the command line
 
 
-def typed_out(*arguments, cwd, **options):
-    line = [sys.executable, str(ROOT / "train.py"), *arguments]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False, timeout=100, **options)
+@pytest.fixture
+def typed_out(warm):
+    """typed_out(*arguments, cwd=...): what a command of its own says and ends with."""
+
+    def type_it(*arguments, cwd):
+        return warm.run([sys.executable, str(ROOT / "train.py"), *arguments], cwd=cwd)
+
+    return type_it
 
 
-def test_two_processes_do_not_work_in_one_folder(half):
+def test_two_processes_do_not_work_in_one_folder(half, typed_out):
     import fcntl
 
     descriptor = os.open(half, os.O_RDONLY)
@@ -695,7 +700,7 @@ def test_two_processes_do_not_work_in_one_folder(half):
     assert "is going on in another process" in ended.stderr
 
 
-def test_a_run_below_a_file_is_one_line(tmp_path):
+def test_a_run_below_a_file_is_one_line(tmp_path, typed_out):
     (tmp_path / "file").touch()
     ended = typed_out("resume=auto", "run_dir=file/run", cwd=tmp_path)
     assert ended.returncode == 2, ended.stderr
@@ -725,7 +730,7 @@ def fill(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("logger", ["tensorboard", "csv", "none"])
-def test_a_full_disk_loses_nothing(disk, tmp_path, logger):
+def test_a_full_disk_loses_nothing(disk, tmp_path, logger, typed_out):
     typed = [*SMALL, f"logger={logger}", "checkpoint_every=10", "checkpoint_keep=0", "callbacks.progress=null"]
     go(*typed, run_dir=tmp_path / "whole")
     cut(*typed, after=27, run_dir=disk / "run")
@@ -745,7 +750,7 @@ def test_a_full_disk_loses_nothing(disk, tmp_path, logger):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("logger", ["tensorboard", "csv"])
-def test_a_disk_that_fills_up_while_curves_are_written(disk, tmp_path, logger):
+def test_a_disk_that_fills_up_while_curves_are_written(disk, tmp_path, logger, typed_out):
     """Checkpoints are rare, so that it is the curves that find no room."""
     typed = [*SMALL, f"logger={logger}", "trainer.max_epochs=400", "trainer.log_every_n_steps=1"]
     cut(*typed, after=27, run_dir=disk / "run")

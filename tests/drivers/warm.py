@@ -1,8 +1,9 @@
 """Commands as they are typed, each in a fork of one process that has imported torch and Lightning already.
 
 A command spends most of a short test on its imports. Here one process makes them and waits for orders, a line of json
-each: {"words": [...], "cwd": "...", "out": "...", "err": "..."}. For each it forks a child that goes to the folder,
-writes to the files `out` and `err`, and runs the script as Python runs it; then it answers with the exit status.
+each. `{"words": [...], "cwd": ..., "env": ..., "session": ..., "out": ..., "err": ...}` forks a child that goes to the
+folder, writes to the files `out` and `err`, and runs the script as Python runs it; the answer is its number.
+`{"ask": number, "wait": true}` is answered with its exit status, or without `wait` with null where it is still running.
 Nothing but imports is shared: no thread has begun, no random number was drawn, no folder was looked at.
 """
 
@@ -10,12 +11,50 @@ import atexit
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+
+class Started:
+    """A command that runs, with what tests use of `subprocess.Popen`; both outputs are there once it has ended."""
+
+    def __init__(self, warm: "Warm", words: Sequence[str], pid: int, folder: tempfile.TemporaryDirectory) -> None:
+        self.warm, self.args, self.pid, self.folder = warm, words, pid, folder
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self.warm.answer(ask=self.pid, wait=False)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        end = None if timeout is None else time.monotonic() + timeout
+        while self.poll() is None:
+            if end is not None and time.monotonic() > end:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            time.sleep(0.02)
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self.wait(timeout)
+        with self.folder as folder:
+            out, err = (Path(folder, name).read_text("utf-8") for name in ("out", "err"))
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 class Warm:
@@ -25,24 +64,47 @@ class Warm:
         words = [sys.executable, "-u", __file__]
         self.server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, words: Sequence[str | Path], *, cwd: str | Path) -> subprocess.CompletedProcess[str]:
-        """As `subprocess.run(words, cwd=cwd, capture_output=True, text=True)`, without input."""
+    def answer(self, **order: Any) -> Any:
         assert self.server.stdin is not None
         assert self.server.stdout is not None
-        with tempfile.TemporaryDirectory() as folder:
-            out, err = Path(folder, "out"), Path(folder, "err")
-            order = {"words": [str(word) for word in words[1:]], "cwd": str(cwd), "out": str(out), "err": str(err)}
-            print(json.dumps(order), file=self.server.stdin, flush=True)
-            status = int(self.server.stdout.readline())
-            return subprocess.CompletedProcess(words, status, out.read_text("utf-8"), err.read_text("utf-8"))
+        print(json.dumps(order), file=self.server.stdin, flush=True)
+        return json.loads(self.server.stdout.readline())
+
+    def start(
+        self,
+        words: Sequence[str | Path],
+        *,
+        cwd: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        start_new_session: bool = False,
+    ) -> Started:
+        """As `subprocess.Popen` with pipes for both outputs; Ctrl-C is heard, whatever the runner does with it."""
+        folder, listed = tempfile.TemporaryDirectory(), [str(word) for word in words]
+        pid = self.answer(
+            words=listed[1:], cwd=str(cwd or Path.cwd()), env=dict(os.environ if env is None else env),
+            session=start_new_session, out=f"{folder.name}/out", err=f"{folder.name}/err",
+        )  # fmt: skip
+        return Started(self, listed, pid, folder)
+
+    def run(self, words: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
+        """As `subprocess.run(words, capture_output=True, text=True)`, without input; options as for `start`."""
+        started = self.start(words, **options)
+        self.answer(ask=started.pid, wait=True)
+        out, err = started.communicate()
+        return subprocess.CompletedProcess(words, started.wait(), out, err)
 
     def close(self) -> None:
         with self.server:  # which closes its pipes and waits for it
             pass
 
 
-def child(order: dict[str, str | list[str]]) -> None:
+def child(order: dict[str, Any]) -> None:
     """Does what is ordered and ends the process with its exit status."""
+    if order["session"]:
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(order["env"])
     for number, name in ((0, os.devnull), (1, str(order["out"])), (2, str(order["err"]))):
         flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         os.dup2(os.open(name, flags, 0o600), number)
@@ -73,11 +135,20 @@ def serve() -> None:
     import torch.utils.tensorboard  # noqa: F401
     import torchvision  # noqa: F401
 
+    statuses: dict[int, int] = {}
     for line in sys.stdin:
+        order = json.loads(line)
+        if "ask" in order:
+            number = order["ask"]
+            if number not in statuses:
+                found, status = os.waitpid(number, 0 if order["wait"] else os.WNOHANG)
+                statuses |= {number: os.waitstatus_to_exitcode(status)} if found else {}
+            print(json.dumps(statuses.get(number)), flush=True)
+            continue
         number = os.fork()
         if number == 0:
-            child(json.loads(line))
-        print(os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]), flush=True)
+            child(order)
+        print(number, flush=True)
 
 
 if __name__ == "__main__":

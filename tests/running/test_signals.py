@@ -184,15 +184,18 @@ def test_a_request_during_an_import_waits_for_its_end():
 # ---- a process of its own
 
 
-def listening():
-    """A process started in the background ignores Ctrl-C, and its children would with it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@pytest.fixture(autouse=True, scope="module")
+def without_waiting_for_imports(warm):
+    global start_from
+    start_from = warm
+
+
+start_from = None
 
 
 def start(*arguments, cwd):
     environment = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
-    return subprocess.Popen([sys.executable, *arguments], cwd=cwd, preexec_fn=listening, **pipes)
+    return start_from.start([sys.executable, *arguments], cwd=cwd, env=environment)
 
 
 def wait_for(condition, process):

@@ -26,16 +26,18 @@ optuna_installed = pytest.mark.skipif(
 )
 
 
-def listening():
-    """A runner in the background ignores Ctrl-C, and its children would, too."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.fixture(autouse=True, scope="module")
+def without_waiting_for_imports(warm):
+    global start_from
+    start_from = warm
+
+
+start_from = None
 
 
 def start(*arguments, cwd):
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = [sys.executable, str(TRAIN), *arguments]
-    return subprocess.Popen(command, cwd=cwd, env=environment, preexec_fn=listening, **pipes)
+    return start_from.start([sys.executable, TRAIN, *arguments], cwd=cwd, env=environment)
 
 
 def sweep(*arguments, cwd):

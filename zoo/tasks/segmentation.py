@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from zoo.errors import UserError, suggest
 from zoo.losses.segmentation import UNKNOWN, pixel_cross_entropy, soft_dice
+from zoo.metrics.counts import PixelCounts
 from zoo.metrics.overlaps import iou, overlap_metrics
 from zoo.pictures.masks import images_with_masks
 from zoo.tasks.base import Task
@@ -53,12 +53,10 @@ class Segmentation(Task):
             raise UserError(f"task.dice_weight={dice_weight} must be a number from 0 on, beside the cross-entropy.")
         self.loss, self.dice_weight = loss, dice_weight
         self.class_names = list(class_names) or [str(k) for k in range(num_classes)]
-        self.confusion = nn.ModuleDict(
-            {f"{stage}_": MulticlassConfusionMatrix(num_classes, UNKNOWN) for stage in ("val", "test")}
-        )
+        self.confusion = nn.ModuleDict({f"{stage}_": PixelCounts(num_classes, UNKNOWN) for stage in ("val", "test")})
 
     def matrix(self, stage: str) -> Any:
-        """The torchmetrics confusion matrix of "val" or "test"."""
+        """The confusion matrix of "val" or "test"."""
         return self.confusion[f"{stage}_"]
 
     def losses(self, batch: Any) -> dict[str, Tensor]:

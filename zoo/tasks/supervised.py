@@ -15,7 +15,6 @@ from torchmetrics.classification import (
     F1Score,
     MulticlassAccuracy,
     MulticlassConfusionMatrix,
-    PrecisionRecallCurve,
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
@@ -23,6 +22,7 @@ from zoo.analysis.explain import heat_map
 from zoo.batches import TextBatch
 from zoo.errors import UserError, suggest
 from zoo.losses.supervised import LOSSES, Loss
+from zoo.metrics.counts import RankCounts
 from zoo.pictures.images import captioned_images, heat_over
 from zoo.pictures.matrices import confusion_matrix
 from zoo.pictures.points import predicted_and_true
@@ -203,14 +203,9 @@ class Classification(Supervised):
         super().__init__(model, metrics, chosen, optimizer=optimizer, scheduler=scheduler)
         self.kind, self.num_classes = kind, num_classes
         self.class_names = list(class_names) or [str(k) for k in range(num_classes)]
-        of_kind = {"multiclass": {"num_classes": num_classes}, "multilabel": {"num_labels": num_classes}}.get(kind, {})
-        self.ranks = nn.ModuleDict(
-            {
-                f"{stage}_": PrecisionRecallCurve(task=kind, thresholds=THRESHOLDS, **of_kind)
-                for stage in ("val", "test")
-                if num_classes <= MOST_CURVES
-            }
-        )
+        curves = 1 if kind == "binary" else num_classes
+        stages = ("val", "test") if num_classes <= MOST_CURVES else ()
+        self.ranks = nn.ModuleDict({f"{stage}_": RankCounts(curves, THRESHOLDS) for stage in stages})
         self.ranked: PrecisionRecall | None = None  # of the newest pass
         # A model with scores of its own, such as the perceptron, tells classes apart by their sign.
         self.border = 0.0 if hasattr(model, "scores") else self.loss.border
@@ -276,16 +271,15 @@ class Classification(Supervised):
         if not self.ranks or not scores.isfinite().all():
             return
         chances, labels = self.chances(scores), self.labels(targets).long()
-        if self.kind == "binary":
-            chances, labels = chances.flatten(), labels.flatten()
-        self.ranking(stage).update(chances, labels)
+        of_class = nn.functional.one_hot(labels, self.num_classes) if self.kind == "multiclass" else labels
+        self.ranking(stage).update(chances, of_class.view_as(chances).bool())
 
     def whole_set_metrics(self, stage: str) -> dict[str, float]:
         if self.ranks:
             with self.ranking(stage).sync_context():  # over processes, so every process must call it
-                counts = self.ranking(stage).confmat.clone()  # (T, K, 2, 2), or (T, 2, 2)
+                counts = self.ranking(stage).confmat.clone()  # (T, K, 2, 2)
             names = self.class_names[1:] if self.kind == "binary" else self.class_names
-            self.ranked = PrecisionRecall(counts.reshape(THRESHOLDS, -1, 2, 2), names)
+            self.ranked = PrecisionRecall(counts, names)
         return super().whole_set_metrics(stage)
 
     def show(self, batch: Any) -> dict[str, Any]:
