@@ -24,7 +24,7 @@ from zoo.run import configure
         ),
         (["model=captioner", "data=xor"], "Data sets that do: bars, captions, "),
         (["model=unet", "data=digits"], "model=unet needs data.mask_classes, and data=digits does not give it"),
-        (["model=yolo", "data=shapes"], "Data sets that do: boxed_shapes."),
+        (["model=yolo", "data=shapes"], "Data sets that do: box_folder, boxed_shapes."),
         (["model=resnet", "data=shapes"], "task=segmentation needs a segmenter; use model=unet, or other data"),
         (["model=vit", "data=boxed_shapes"], "task=detection needs a detector; use model=yolo, or other data"),
         (["model=vit", "data=xor"], "Data sets that do: bars, cifar10, digits, "),
