@@ -681,7 +681,7 @@ def typed_out(warm):
     """typed_out(*arguments, cwd=...): what a command of its own says and ends with."""
 
     def type_it(*arguments, cwd):
-        return warm.run([sys.executable, str(ROOT / "train.py"), *arguments], cwd=cwd)
+        return warm.run([sys.executable, str(ROOT / "train.py"), *arguments], cwd=cwd, timeout=100)
 
     return type_it
 

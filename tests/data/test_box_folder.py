@@ -61,6 +61,11 @@ def test_a_line_is_a_class_and_a_box_in_shares(tmp_path):
     labels, boxes = read_boxes(path)
     assert labels == [2, 0]
     assert boxes.flatten().tolist() == pytest.approx([0.4, 0.3, 0.6, 0.7, 0.9, 0.0, 1.0, 1.0])
+    path.write_text("1 0.1 0.5 0.21 0.2")  # rounded: half a hundredth outside
+    assert read_boxes(path)[1].flatten().tolist() == pytest.approx([0.0, 0.4, 0.205, 0.6])
+    path.write_text("1 0.1 0.5 0.23 0.2")
+    with pytest.raises(UserError, match="not in the image"):
+        read_boxes(path)
     path.write_text("")
     assert (read_boxes(path)[0], read_boxes(path)[1].shape) == ([], (0, 4))
 
@@ -71,6 +76,8 @@ def test_names_are_those_of_classes_txt_unless_others_are_given(tmp_path):
     (tmp_path / "classes.txt").write_text("red\ngreen\nblue\n")
     assert BoxFolder(root=str(tmp_path), image_size=16).prepare().class_names == ["red", "green", "blue"]
     assert BoxFolder(root=str(tmp_path), image_size=16, classes=["a", "b"]).prepare().class_names == ["a", "b"]
+    (tmp_path / "classes.txt").rename(tmp_path / "labels" / "classes.txt")  # where labelling tools write it
+    assert BoxFolder(root=str(tmp_path), image_size=16).prepare().class_names == ["red", "green", "blue"]
 
 
 def line(text):

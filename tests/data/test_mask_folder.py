@@ -102,14 +102,18 @@ def test_numbers_are_read_from_every_kind_of_mask(mode, tmp_path):
     assert np.array_equal(open_mask(tmp_path / "m.png", (2, 2), tmp_path / "a.png"), mask)
 
 
-def test_black_and_white_are_two_classes_where_they_are_said_to_be():
+def test_black_and_white_are_two_classes_where_they_are_said_to_be(tmp_path):
     masks = torch.tensor([[[0, 255], [255, 0]]], dtype=torch.uint8)
+    write(tmp_path, 5, classes=1, unknown_rows=2)
     with pytest.raises(UserError, match=r"data.values=\[0,255\]"):
-        as_classes(masks, None)
+        MaskFolder(root=str(tmp_path), image_size=10).prepare()
+    assert MaskFolder(root=str(tmp_path), image_size=10, values=[0, 255]).prepare().class_names == ["0", "255"]
     assert as_classes(masks, [0, 255]).tolist() == [[[0, 1], [1, 0]]]
     assert as_classes(masks, [255, 0]).tolist() == [[[1, 0], [0, 1]]]
-    with pytest.raises(UserError, match=r"hold 255, which is not in data.values=\[0, 7\]"):
-        as_classes(masks, [0, 7])
+    some = torch.tensor([[[0, 254], [7, 255]]], dtype=torch.uint8)
+    with pytest.raises(UserError, match=r"hold 254, which is not in data.values=\[0, 7\]"):
+        as_classes(some, [0, 7])
+    assert as_classes(some, [7, 0, 254]).tolist() == [[[1, 2], [0, 255]]]  # nobody knows the last
     three = torch.tensor([[[0, 255], [1, 0]]], dtype=torch.uint8)
     assert torch.equal(as_classes(three, None), three)
 
@@ -148,9 +152,42 @@ def test_what_is_no_data_set_is_refused_in_a_line_that_says_why(break_it, option
     assert "\n" not in str(caught.value)
 
 
-def test_masks_of_one_class_teach_nothing(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"values": [0, 7]}, {"classes": ["ground", "tree"]}])
+def test_masks_of_one_class_teach_nothing_and_may_be_asked_about(options, tmp_path):
+    data = MaskFolder(root=str(write(tmp_path, 5, classes=1, unknown_rows=2)), image_size=10, **options)
     with pytest.raises(UserError, match="hold one class alone"):
-        MaskFolder(root=str(write(tmp_path, 5, classes=1)), image_size=10).prepare()
+        data.prepare()
+    data.prepare_as(ImagePreprocessing.plain(3, 10, 10).to_dict(), ["ground", "tree", "road"])
+    assert data.prepare().facts["mask_classes"] == 3
+
+
+def test_pixels_are_normalized_by_the_training_part_or_as_an_earlier_run_did(tmp_path):
+    data = MaskFolder(root=str(write(tmp_path)), image_size=20)
+    part = data.prepare().parts["train"]
+    train = part[torch.arange(len(part))].image
+    assert train.mean((0, 2, 3)).abs().max() < 1e-5
+    assert train.std((0, 2, 3)).tolist() == pytest.approx([1, 1, 1], abs=1e-3)
+    earlier = ImagePreprocessing(3, 20, 20, mean=[0.5, 0.25, 0.0], std=[0.1, 0.2, 0.3])
+    data.prepare_as(earlier.to_dict(), ["a", "b", "c"])
+    pixels = MaskFolder(root=str(tmp_path), image_size=20, normalize=False).prepare().parts["train"]
+    raw = pixels[torch.arange(len(part))].image  # in [0, 1]
+    mean, std = torch.tensor(earlier.mean).view(3, 1, 1), torch.tensor(earlier.std).view(3, 1, 1)
+    loaded = data.prepare()
+    torch.testing.assert_close(loaded.parts["train"][torch.arange(len(part))].image, (raw - mean) / std)
+    assert loaded.class_names == ["a", "b", "c"]
+    other = MaskFolder(root=str(tmp_path), image_size=10)
+    other.prepare_as(earlier.to_dict(), ["a", "b", "c"])
+    with pytest.raises(UserError, match="the model was trained on 3x20x20"):
+        other.prepare()
+
+
+def test_another_mask_is_another_data_set_and_grey_images_have_one_channel(tmp_path):
+    write(tmp_path)
+    before = MaskFolder(root=str(tmp_path), image_size=10, channels=1).prepare()
+    assert before.facts["image_shape"] == [1, 10, 10] == list(before.parts["train"][torch.arange(1)].image.shape[1:])
+    Image.new("L", (30, 20), 1).save(tmp_path / "masks" / "0.png")
+    after = MaskFolder(root=str(tmp_path), image_size=10, channels=1).prepare()
+    assert after.fingerprint != before.fingerprint
 
 
 @pytest.mark.usefixtures("no_pictures")

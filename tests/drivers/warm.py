@@ -3,7 +3,7 @@
 A command spends most of a short test on its imports. Here one process makes them and waits for orders, a line of json
 each. `{"words": [...], "cwd": ..., "env": ..., "session": ..., "out": ..., "err": ...}` forks a child that goes to the
 folder, writes to the files `out` and `err`, and runs the script as Python runs it; the answer is its number.
-`{"ask": number, "wait": true}` is answered with its exit status, or without `wait` with null where it is still running.
+`{"ask": number}` is answered with its exit status, or null where it is still running.
 Nothing but imports is shared: no thread has begun, no random number was drawn, no folder was looked at.
 """
 
@@ -31,7 +31,7 @@ class Started:
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = self.warm.answer(ask=self.pid, wait=False)
+            self.returncode = self.warm.answer(ask=self.pid)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -86,11 +86,15 @@ class Warm:
         )  # fmt: skip
         return Started(self, listed, pid, folder)
 
-    def run(self, words: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, words: Sequence[str | Path], *, timeout: float | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
         """As `subprocess.run(words, capture_output=True, text=True)`, without input; options as for `start`."""
         started = self.start(words, **options)
-        self.answer(ask=started.pid, wait=True)
-        out, err = started.communicate()
+        try:
+            out, err = started.communicate(timeout)
+        finally:
+            started.kill()
         return subprocess.CompletedProcess(words, started.wait(), out, err)
 
     def close(self) -> None:
@@ -141,7 +145,7 @@ def serve() -> None:
         if "ask" in order:
             number = order["ask"]
             if number not in statuses:
-                found, status = os.waitpid(number, 0 if order["wait"] else os.WNOHANG)
+                found, status = os.waitpid(number, os.WNOHANG)
                 statuses |= {number: os.waitstatus_to_exitcode(status)} if found else {}
             print(json.dumps(statuses.get(number)), flush=True)
             continue

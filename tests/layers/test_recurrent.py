@@ -82,9 +82,10 @@ def test_the_identity_start_keeps_a_state_and_hardly_hears():
 @pytest.mark.parametrize(("model", "gate"), [(LSTM, "forget_bias"), (GRU, "update_bias")])
 @pytest.mark.parametrize("how", ["orthogonal", "uniform"])
 def test_a_gate_that_keeps_starts_with_its_bias_and_no_other_gate_does(model, gate, how):
-    network = model(num_outputs=2, input_size=3, hidden_size=5, num_layers=2, recurrent_init=how, **{gate: 7.0})
-    for layer in (0, 1):
-        total = getattr(network.layers, f"bias_ih_l{layer}") + getattr(network.layers, f"bias_hh_l{layer}")
+    sizes = {"input_size": 3, "hidden_size": 5, "num_layers": 2, "bidirectional": True}
+    network = model(num_outputs=2, recurrent_init=how, **sizes, **{gate: 7.0})
+    for place in ("l0", "l0_reverse", "l1", "l1_reverse"):
+        total = getattr(network.layers, f"bias_ih_{place}") + getattr(network.layers, f"bias_hh_{place}")
         assert torch.equal(total[5:10], torch.full((5,), 7.0))
         assert total[:5].abs().max() < 1
         assert total[10:].abs().max() < 1

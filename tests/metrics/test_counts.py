@@ -21,13 +21,16 @@ def draw(*shape):
 
 @pytest.mark.usefixtures("algorithms")
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("thresholds", [2, 11, 51])
-def test_ranks_are_counted_as_torchmetrics_does(kind, thresholds):
+def test_ranks_are_counted_as_torchmetrics_does(kind, thresholds, dtype):
     classes = 1 if kind == "binary" else 4
     sizes = {"multiclass": {"num_classes": 4}, "multilabel": {"num_labels": 4}}.get(kind, {})
     ours, theirs = RankCounts(classes, thresholds), PrecisionRecallCurve(kind, thresholds=thresholds, **sizes)
     chances = draw(60, classes)
     chances[:12] = torch.tensor([0.0, 1.0, 0.5, 0.1] * 3)[:, None]  # on a threshold, at both ends, too
+    chances[12:20] = ours.thresholds[: 8 // 4].repeat(4)[:, None]
+    chances = chances.to(dtype)
     labels = (draw(60, classes).argmax(1) if kind == "multiclass" else (draw(60, classes) < 0.4).long()).squeeze(-1)
     for some in (slice(0, 25), slice(25, 60), slice(60, 60)):
         there = one_hot(labels[some], 4) if kind == "multiclass" else labels[some].reshape(-1, classes)

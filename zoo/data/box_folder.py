@@ -4,7 +4,7 @@
 
 A line for each thing, as YOLO and its successors have it: the number of its class from 0 on, then the centre's x and y
 and the width and height of its box, as shares of the image's width and height. An image of nothing has an empty file.
-`root/classes.txt`, a name a line, says what the classes are called.
+`root/classes.txt`, or the same beside the labels, a name a line, says what the classes are called.
 
 Axes: N images, M most boxes of an image
 """
@@ -89,8 +89,9 @@ class BoxFolder(TargetFolder):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        names = self.root / NAMES
-        if self.classes is None and names.is_file():
+        places = [self.root, self.root / self.others, self.root / "train" / self.others]
+        names = next((place / NAMES for place in places if (place / NAMES).is_file()), None)
+        if self.classes is None and names is not None:
             lines = names.read_text(encoding="utf-8", errors="replace").splitlines()
             self.classes = [line.strip() for line in lines if line.strip()] or None
 

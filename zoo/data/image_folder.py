@@ -160,6 +160,30 @@ def list_images(root: Path) -> Listing:
     return Listing(list(files), np.array(labels, np.int64), np.array(of_part), names)
 
 
+def cut_from_train(
+    places: dict[str, Tensor], shares: tuple[float, float, float], *, seed: int, labels: np.ndarray | None = None
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The places of each part, those of parts that have none cut from train by the seed, and what to say of it.
+
+    Args:
+        places: of the samples of each part among all.
+        shares: of train, val and test; of one that is 0 nothing is cut.
+        labels: of all samples; given, each class is cut alike.
+    """
+    wanted, train = dict(zip(PARTS, shares, strict=True)), places["train"]
+    split = {name: indices for name, indices in places.items() if len(indices)}
+    missing = [name for name in ("val", "test") if name not in split and wanted[name]]
+    if not missing:
+        return split, []
+    val, test = (wanted[name] if name in missing else 0.0 for name in ("val", "test"))
+    of_train = None if labels is None else labels[train.numpy()]
+    cut = split_indices(len(train), (1 - val - test, val, test), seed=seed, labels=of_train)._asdict()
+    split |= {name: train[cut[name]] for name in ("train", *missing)}
+    sizes = " and ".join(f"{len(split[name])} for {name}" for name in missing)
+    note = f"No folder for {' and '.join(missing)}: {sizes} cut by the seed from {len(train)} images."
+    return {name: indices for name, indices in split.items() if len(indices)}, [note]
+
+
 def empty(preprocessing: ImagePreprocessing, num_images: int) -> np.ndarray:
     shape = (num_images, preprocessing.channels, preprocessing.height, preprocessing.width)
     return np.empty(shape, np.uint8)
@@ -295,19 +319,10 @@ class ImageFolder(DataModule):
 
     def _split(self, listing: Listing, notes: list[str]) -> dict[str, Tensor]:
         """Indices of each part; what has no folder of its own is cut from train, each class alike."""
-        split = {name: torch.from_numpy(np.flatnonzero(listing.parts == name)) for name in PARTS}
-        wanted = dict(zip(PARTS, self.shares, strict=True))
-        missing = [name for name in ("val", "test") if not len(split[name]) and wanted[name]]
-        if missing:
-            train = split["train"]
-            val, test = (wanted[name] if name in missing else 0.0 for name in ("val", "test"))
-            cut = split_indices(
-                len(train), (1 - val - test, val, test), seed=self.seed, labels=listing.labels[train.numpy()]
-            )
-            split |= {name: train[indices] for name, indices in cut._asdict().items() if name in ("train", *missing)}
-            sizes = " and ".join(f"{len(split[name])} for {name}" for name in missing)
-            notes.append(f"No folder for {' and '.join(missing)}: {sizes} cut by the seed from {len(train)} images.")
-        return {name: indices for name, indices in split.items() if len(indices)}
+        found = {name: torch.from_numpy(np.flatnonzero(listing.parts == name)) for name in PARTS}
+        split, more = cut_from_train(found, self.shares, seed=self.seed, labels=listing.labels)
+        notes += more
+        return split
 
     def _fit(self, listing: Listing, images: np.ndarray | None, train: Tensor) -> ImagePreprocessing:
         """Mean and deviation of the training part, or of a sample of it where it is not in memory."""

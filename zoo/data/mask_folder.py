@@ -39,8 +39,8 @@ def open_mask(path: Path, size: tuple[int, int], like: Path) -> np.ndarray:
     """
     if path.suffix.lower() in LOSSY:
         raise UserError(f"{path} is in a format that changes numbers; save masks as png.")
+    upright = upright_size(like)
     try:
-        upright = upright_size(like)
         with Image.open(path) as mask:
             mask.load()
     except Exception as error:  # Pillow's readers raise some ten different types for a broken file
@@ -61,20 +61,14 @@ def as_classes(masks: Tensor, values: Sequence[int] | None) -> Tensor:
     """The numbers of masks (N, H, W) as classes, and 255 where nobody knows.
 
     Args:
-        values: the number of each class in order; None: 0, 1, 2, ... and 255 for what nobody knows.
+        values: the number of each class in order; None: 0, 1, 2, ... What is 255, and 255 no class, nobody knows.
 
     Raises:
-        UserError: they hold a number that is none of `values`, or nothing but 0 and 255.
+        UserError: they hold a number that is none of `values`.
     """
-    there = masks.unique().tolist()
     if values is None:
-        if there == [0, UNKNOWN]:
-            raise UserError(
-                "The masks hold 0 and 255 alone, and 255 is where nobody knows; if it is the second class, give "
-                "data.values=[0,255]."
-            )
         return masks
-    if odd := [number for number in there if number not in values]:
+    if odd := [number for number in masks.unique().tolist() if number not in (*values, UNKNOWN)]:
         raise UserError(f"The masks hold {odd[0]}, which is not in data.values={list(values)}; add it.")
     table = torch.full((256,), UNKNOWN, dtype=torch.uint8)
     table[torch.tensor(list(values))] = torch.arange(len(values), dtype=torch.uint8)
@@ -92,7 +86,8 @@ class MaskFolder(TargetFolder):
     """Images (C, S, S) and masks (S, S).
 
     Args:
-        values: the numbers that stand for the classes in the masks, in order; None: 0, 1, 2, ... and 255 for unknown.
+        values: the numbers that stand for the classes in the masks, in order; None: 0, 1, 2, ... What is 255, and no
+            class, nobody knows.
         settings: see `TargetFolder`.
     """
 
@@ -120,14 +115,14 @@ class MaskFolder(TargetFolder):
         return torch.stack([image for image, _ in found]), as_classes(masks, self.values)
 
     def classes_of(self, targets: Sequence[Tensor]) -> Tensor:
-        return targets[0][targets[0] != UNKNOWN]
+        there = targets[0][targets[0] != UNKNOWN].unique()
+        if len(there) < 2 and not self.earlier_classes:  # a network that knows its classes may be asked about one
+            white = " If 255, which is unknown, is the second: data.values=[0,255]." if self.values is None else ""
+            raise UserError(f"The masks in {self.root} hold one class alone; there is nothing to learn.{white}")
+        return there
 
     def numbered(self, highest: int) -> list[str]:
-        if self.values is not None:
-            return [str(value) for value in self.values]
-        if highest < 1:
-            raise UserError(f"The masks in {self.root} hold one class alone; there is nothing to learn.")
-        return super().numbered(highest)
+        return super().numbered(highest) if self.values is None else [str(value) for value in self.values]
 
     def make_part(self, prepare: ImagePreprocessing, images: Tensor, *targets: Tensor) -> MaskedImages:
         return MaskedImages(prepare, images, *targets)

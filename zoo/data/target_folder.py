@@ -13,13 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.base import PARTS, DataModule, InMemory, Loaded, checked_shares, split_indices
-from zoo.data.image_folder import CUT_SHARE, image_files, part_folders
+from zoo.data.base import DataModule, InMemory, Loaded, checked_shares
+from zoo.data.image_folder import CUT_SHARE, cut_from_train, image_files, part_folders
 from zoo.data.images import ImagePreprocessing, adopt_pixels, check_size, fingerprint
 from zoo.errors import UserError
 
@@ -149,7 +148,8 @@ class TargetFolder(DataModule):
         pairs = [pair for part in listed.values() for pair in part]
         images, *targets = self.read(pairs)
         names = self.named(self.classes_of(targets))
-        split, notes = self.split({part: len(listed[part]) for part in listed})
+        numbers = torch.arange(len(pairs)).split([len(part) for part in listed.values()])
+        split, notes = cut_from_train(dict(zip(listed, numbers, strict=True)), self.shares, seed=self.seed)
         prepare = self.prepared(images, split["train"])
         whole = self.make_part(prepare, images, *targets)
         places = [pair.image.relative_to(self.root).as_posix() for pair in pairs]
@@ -183,17 +183,3 @@ class TargetFolder(DataModule):
             prepare.check(images)
             return prepare
         return ImagePreprocessing.fit(images[train]) if self.normalize else self.plain
-
-    def split(self, sizes: dict[str, int]) -> tuple[dict[str, Tensor], list[str]]:
-        """The places of each part's images, in the order of `sizes`; what has no folder is cut from train."""
-        starts = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
-        places = {part: torch.arange(starts[part], starts[part] + size) for part, size in sizes.items()}
-        wanted = dict(zip(PARTS, self.shares, strict=True))
-        missing = [part for part in ("val", "test") if part not in places and wanted[part]]
-        if not missing:
-            return places, []
-        val, test = (wanted[part] if part in missing else 0.0 for part in ("val", "test"))
-        cut = split_indices(sizes["train"], (1 - val - test, val, test), seed=self.seed)._asdict()
-        places |= {part: places["train"][cut[part]] for part in ("train", *missing) if len(cut[part])}
-        told = " and ".join(f"{len(cut[part])} for {part}" for part in missing)
-        return places, [f"No folder for {' and '.join(missing)}: {told} cut by the seed from {sizes['train']} images."]

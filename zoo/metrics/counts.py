@@ -35,10 +35,10 @@ class RankCounts(Metric):
     def update(self, chances: Tensor, there: Tensor) -> None:
         """Probabilities (B, K), and whether each sample is of each class, (B, K) bool."""
         steps, classes = self.confmat.shape[:2]
-        passed = torch.bucketize(chances.float().contiguous(), self.thresholds, right=True)  # (B, K), thresholds passed
-        group = (
-            2 * torch.arange(classes, device=chances.device) + there.long()
-        )  # (B, K), a class and whether it is true
+        at_least = torch.promote_types(chances.dtype, torch.float32)  # a threshold must not be rounded
+        borders = self.thresholds.to(at_least)
+        passed = torch.bucketize(chances.to(at_least).contiguous(), borders, right=True)  # (B, K), thresholds reached
+        group = 2 * torch.arange(classes, device=chances.device) + there.long()  # (B, K), class and whether it is true
         places = ((steps + 1) * group + passed).flatten()
         histogram = torch.bincount(places, minlength=2 * classes * (steps + 1)).view(classes, 2, steps + 1)
         above = histogram.flip(2).cumsum(2).flip(2)  # (K, 2, T + 1), those that pass this many or more
