@@ -53,19 +53,34 @@ def test_several_processes_make_the_run_of_one(runs, number):
     assert runs[1][number]["metrics.json"]["samples_seen"] == 2 * 1258
 
 
+NORMALIZED = [
+    *("model=mlp", "model.normalization=BatchNorm1d", "optimizer=sgd", "optimizer.lr=0.1"),
+    *("data.eval_batch_size=67", "trainer.precision=64-true", "trainer.max_epochs=1"),
+]
+
+
 @pytest.mark.slow
 def test_with_a_synchronized_batch_norm_too(tmp_path):
     """Where each normalizes by its own share, the first loss is another one already.
 
     A bias in front of a batch norm has a gradient of 0 but for rounding: plain descent leaves it there.
     """
-    parts = ["data.batch_size=48", "data.eval_batch_size=67", "trainer.precision=64-true", "trainer.max_epochs=1"]
-    arguments = ["model=mlp", "model.normalization=BatchNorm1d", "optimizer=sgd", "optimizer.lr=0.1", *parts]
-    one = processes.train(tmp_path / "one", 1, *arguments)
-    row = processes.compare(one, processes.train(tmp_path / "both", 2, *arguments, "trainer.sync_batchnorm=true"))
+    one = processes.train(tmp_path / "one", 1, *NORMALIZED, "data.batch_size=48")
+    both = processes.train(tmp_path / "both", 2, *NORMALIZED, "data.batch_size=48", "trainer.sync_batchnorm=true")
+    row = processes.compare(one, both)
     assert all(row[name] < 1e-9 for name in processes.FIGURES), row
-    apart = processes.compare(one, processes.train(tmp_path / "apart", 2, *arguments))
+    apart = processes.compare(one, processes.train(tmp_path / "apart", 2, *NORMALIZED, "data.batch_size=48"))
     assert apart["losses"] > 1e-3
+
+
+@pytest.mark.slow
+def test_with_a_synchronized_batch_norm_of_uneven_shares_too(tmp_path):
+    """Gradients of other processes come in within the backward pass. Shares: 53, 52, 52; of the last batch: 1, 1, 0."""
+    one = processes.train(tmp_path / "one", 1, *NORMALIZED, "data.batch_size=157")
+    three = processes.train(tmp_path / "three", 3, *NORMALIZED, "data.batch_size=157", "trainer.sync_batchnorm=true")
+    row = processes.compare(one, three)
+    assert row["smallest_shares"] == [1, 1, 0]
+    assert all(row[name] < 1e-9 for name in processes.FIGURES), row
 
 
 def test_precision_and_recall_are_counted_over_all_processes(runs):
@@ -224,6 +239,30 @@ def test_networks_with_attention_are_trained_alike(tmp_path, model, settings, al
     found = execute("processes", tmp_path, *typed)
     assert found["holds"]
     assert len(found["rows"]) == 4
+
+
+DRAWN = "data.num_train=50 data.num_val=15 data.num_test=16 data.image_size=24 trainer.sync_batchnorm=true"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "also", ["data=shapes model.channels=[4,8]", "data=boxed_shapes model.channels=[4,8,8]"], ids=["masks", "boxes"]
+)
+def test_what_lies_in_images_is_counted_over_all_processes(tmp_path, also):
+    """Pixels of each class, and boxes found, of uneven shares; batch norms see the whole batch."""
+    model = "yolo" if "boxed" in also else "unet"
+    settings = [
+        "optimizer=sgd",
+        "precision=64-true",
+        "processes=1,2,3",
+        "steps=4",
+        "batch_size=20",
+        "eval_batch_size=7",
+    ]
+    found = execute("processes", tmp_path, f"model={model}", f"also={also} {DRAWN}", *settings)
+    assert found["holds"], found
+    assert len(found["rows"]) == 2
 
 
 def test_what_a_sample_is_does_not_depend_on_its_padding():

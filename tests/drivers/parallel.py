@@ -70,7 +70,10 @@ def shared(optimizer: str, every: int | None, rank: int) -> list[torch.Tensor]:
 
 
 def normalized(rows: slice) -> list[torch.Tensor]:
-    """What batch norm makes of some rows of a batch, the gradients of input and weights, and the running statistics."""
+    """What batch norm makes of some rows of a batch, the gradients of input and weights, and the running statistics.
+
+    Last comes the gradient of the input for a penalty on that gradient, as WGAN-GP has one.
+    """
     torch.manual_seed(2)
     x, towards = torch.randn(2, BATCH, 3, 4, 4, dtype=torch.float64)
     layer = nn.Sequential(nn.BatchNorm2d(3)).double()
@@ -78,7 +81,9 @@ def normalized(rows: slice) -> list[torch.Tensor]:
     part = (5 + 2 * x)[rows].requires_grad_()
     y = layer(part)
     (y * towards[rows]).sum().backward()
-    return [y.detach(), part.grad, *(p.grad for p in layer.parameters()), *(b for _, b in layer.named_buffers())]
+    found = [y.detach(), part.grad, *(p.grad for p in layer.parameters()), *(b.clone() for b in layer.buffers())]
+    (slope,) = torch.autograd.grad((layer(part) * towards[rows]).square().sum(), part, create_graph=True)
+    return [*found, *torch.autograd.grad(slope.square().sum(), part)]
 
 
 def main(rank: int, folder: Path) -> None:

@@ -4,6 +4,7 @@ DDP would send the gradients through gloo, and the number of samples and the wis
 must agree, in a message of their own before it. Here they travel together (zoo.running.neighbours).
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.distributed import GradBucket
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
+from zoo.layers.batch_norm import gradient_of_nothing, is_synchronized
 from zoo.running.neighbours import Neighbours, neighbours
 
 
@@ -22,13 +24,18 @@ class Averaging(Callback):
     lean = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        synchronized = is_synchronized(pl_module)
+        if synchronized:
+            pl_module.gradient_of_nothing = partial(gradient_of_nothing, pl_module)
         wrapper = trainer.strategy.model
         if not isinstance(wrapper, DistributedDataParallel) or trainer.strategy.root_device.type != "cpu":
             return
         found = neighbours()
         if found is not None:
-            # With accumulation some batches are not sent, so each must be weighted before it is known to the others.
-            average = Average(found, pl_module, weighted=trainer.accumulate_grad_batches == 1)
+            # With accumulation some batches are not sent, so each must be weighted before it is known to the others;
+            # and so must a loss whose gradient reaches the others within the backward pass.
+            alone = trainer.accumulate_grad_batches == 1 and not synchronized
+            average = Average(found, pl_module, weighted=alone)
             wrapper.register_comm_hook(None, average.bucket)
             pl_module.totals_come_with_gradients = average.weighted
             pl_module.add_up = found.add_up

@@ -4,6 +4,10 @@ torch.nn.SyncBatchNorm is the same on GPUs and refuses CPUs. Here mean and varia
 values first and then of their squared distances from the mean, divided by the number of all; the gradient of a sum over
 processes is the sum of their gradients. In evaluation, and alone, it is torch's batch norm.
 
+A gradient that comes from another process is already inside the backward pass, so each process's loss must have its
+weight before that, not its gradients after it. And all must come by: a process whose share of the batch is empty has
+`gradient_of_nothing`.
+
 Axes: B batch, C channels or features, *N no axis, one, two or three
 """
 
@@ -26,13 +30,14 @@ class OverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        dist.all_reduce(total)
+        total: Tensor = OverProcesses.apply(gradient)  # has a gradient again, which penalties on gradients ask for
         return total
 
 
 class Synchronized(_BatchNorm):
     """What the kinds of batch norm share."""
+
+    of_nothing: tuple[Tensor, ...] = ()  # outputs for empty shares, through which no gradient has gone yet
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *N) -> the same shape; B may differ between processes."""
@@ -53,6 +58,8 @@ class Synchronized(_BatchNorm):
         y = centred / torch.sqrt(variance + self.eps).view(shape)
         if self.weight is not None:
             y = y * self.weight.view(shape) + self.bias.view(shape)
+        if len(x) == 0 and y.requires_grad:
+            self.of_nothing = (*self.of_nothing, y)
         return y.to(x.dtype)
 
     @torch.no_grad()
@@ -83,6 +90,20 @@ KINDS: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm2d: SynchronizedBatchNorm2d,
     nn.BatchNorm3d: SynchronizedBatchNorm3d,
 }
+
+
+def is_synchronized(model: nn.Module) -> bool:
+    return any(isinstance(module, Synchronized) for module in model.modules())
+
+
+def gradient_of_nothing(model: nn.Module) -> Tensor | float:
+    """0, whose backward pass takes part in the sums of the others where this process had no sample in its share."""
+    total: Tensor | float = 0.0
+    for module in model.modules():
+        if isinstance(module, Synchronized):
+            total = sum((y.sum() for y in module.of_nothing), total)
+            module.of_nothing = ()
+    return total
 
 
 def synchronize(model: nn.Module) -> list[str]:

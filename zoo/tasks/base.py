@@ -107,6 +107,7 @@ class Task(LightningModule):
         self.rates: Mapping[nn.Parameter, float] = {}  # factors of the learning rate, of fine-tuning
         self.wishes: Sequence[float] = ()  # of callbacks: summed over the processes within the step
         self.add_up: Callable[[Tensor], object] = add_up  # replaces a tensor by its sum over the processes
+        self.gradient_of_nothing: Callable[[], Tensor | float] = float  # 0; in it, layers that wait for each other meet
         self.totals_come_with_gradients = False  # samples and wishes are summed where gradients are (zoo.callbacks)
 
     @abstractmethod
@@ -200,6 +201,7 @@ class Task(LightningModule):
             if self.num_samples == 0:  # fewer samples left than processes: nothing to learn here, but all must step
                 self.latest = {name: torch.zeros_like(value) for name, value in self.latest.items()}
                 loss = torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0
+                loss = loss + self.gradient_of_nothing()
             if not self.totals_come_with_gradients:
                 loss = loss * self._share()
         number = self.trainer.accumulate_grad_batches
