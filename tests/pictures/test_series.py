@@ -35,7 +35,8 @@ def test_each_window_has_a_chart_a_column_with_past_future_and_forecast(
 @pytest.mark.parametrize(("num_steps", "most"), [(1, 200), (30, 200), (30, 10)])
 def test_what_is_true_stands_above_what_is_probable_with_the_numbers_of_its_steps(num_steps, most, is_no_blank):
     probabilities, true = draw(num_steps, 6), (draw(num_steps, 6) > 0.5).long()
-    figure = answers_by_step(probabilities, true, most_steps=most)
+    figure = answers_by_step(probabilities, true, of="key", most_steps=most)
+    assert [axis.get_ylabel() for axis in figure.axes[:2]] == ["key", "key"]
     first = max(0, num_steps - most)
     for axis, values in zip(figure.axes[:2], (true, probabilities), strict=True):
         image = axis.images[0]

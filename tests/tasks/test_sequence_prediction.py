@@ -1,11 +1,14 @@
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from zoo.batches import SequenceBatch, SeriesBatch
+from zoo.data.memory import CopyMemory
+from zoo.data.music import Jsb
 from zoo.errors import UserError
 from zoo.models.gru import GRU
 from zoo.tasks.sequence_prediction import SequencePrediction
@@ -95,6 +98,10 @@ def test_pictures_show_the_real_steps_of_the_first_sequence(classes):
     task = SequencePrediction(network(), SGD, loss="cross_entropy" if classes else "binary_cross_entropy")
     batch = batch_of(pieces(), classes=classes)
     figure = task.show(batch)["answers_by_step"]
+    assert figure.axes[0].get_ylabel() == "output"
+    task._trainer = SimpleNamespace(datamodule=CopyMemory() if classes else Jsb(data_dir="nowhere"))
+    named = task.show(batch)["answers_by_step"]
+    assert named.axes[0].get_ylabel() == ("symbol" if classes else "key")
     true, probability = (axis.images[0].get_array() for axis in figure.axes[:2])
     assert true.shape == probability.shape == (K, LENGTHS[0])
     expected = nn.functional.one_hot(batch.target[0, :4], K) if classes else batch.target[0, :4]

@@ -173,6 +173,7 @@ class CopyMemory(Made):
     """
 
     number = 1
+    output = "symbol"
 
     def __init__(
         self,

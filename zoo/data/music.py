@@ -78,6 +78,7 @@ class Jsb(DataModule):
         eval_batch_size, seed, fraction, overfit: see `DataModule`.
     """
 
+    output: ClassVar[str] = "key"  # what an answer is of
     file: ClassVar[str] = "JSB_Chorales.mat"
     checksum: ClassVar[str] = "dc87109f2b96bd44f9ce21d117766594"
     imports = ("scipy.io",)

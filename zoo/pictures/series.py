@@ -49,12 +49,13 @@ def forecasts(past: Tensor, future: Tensor, forecast: Tensor, names: Sequence[st
     return figure
 
 
-def answers_by_step(probabilities: Tensor, true: Tensor, *, most_steps: int = 200) -> Figure:
+def answers_by_step(probabilities: Tensor, true: Tensor, *, of: str = "output", most_steps: int = 200) -> Figure:
     """Two heat maps over the steps: what is true, and how probable a model finds each output.
 
     Args:
         probabilities: (T, K) in [0, 1].
         true: (T, K) of 0 and 1.
+        of: what the K are.
         most_steps: the last of them are drawn.
     """
     figure, axes = new_figure(9, 5.4, rows=2)
@@ -66,7 +67,7 @@ def answers_by_step(probabilities: Tensor, true: Tensor, *, most_steps: int = 20
             shown.numpy(), vmin=0, vmax=1, cmap="Blues", origin="lower", aspect="auto", interpolation="nearest",
             extent=extent,
         )  # fmt: skip
-        axis.set(title=title, ylabel="output")
+        axis.set(title=title, ylabel=of)
         axis.yaxis.get_major_locator().set_params(integer=True)
         axis.xaxis.get_major_locator().set_params(integer=True)
         figure.colorbar(image, ax=axis, pad=0.01)

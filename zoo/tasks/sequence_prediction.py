@@ -69,4 +69,5 @@ class SequencePrediction(Task):
             probabilities, true = answer.softmax(1), nn.functional.one_hot(target, answer.shape[1])
         else:
             probabilities, true = answer.sigmoid(), target
-        return {"answers_by_step": answers_by_step(probabilities, true)}
+        data = getattr(self._trainer, "datamodule", None)
+        return {"answers_by_step": answers_by_step(probabilities, true, of=getattr(data, "output", "output"))}
