@@ -91,6 +91,33 @@ def test_a_gate_that_keeps_starts_with_its_bias_and_no_other_gate_does(model, ga
         assert total[10:].abs().max() < 1
 
 
+@pytest.mark.parametrize(("model", "keeps", "takes_in"), [(LSTM, 1, 0), (GRU, 1, None)])
+def test_units_start_to_remember_for_times_from_one_step_to_the_longest(model, keeps, takes_in):
+    """A gate that keeps sigmoid(b) of a state keeps it for 1 / (1 - sigmoid(b)) steps."""
+    torch.manual_seed(0)
+    sizes = {"input_size": 3, "hidden_size": 2000, "num_layers": 2, "bidirectional": True}
+    network = model(num_outputs=2, recurrent_init="uniform", longest_memory=101, **sizes)
+    for place in ("l0", "l0_reverse", "l1", "l1_reverse"):
+        total = getattr(network.layers, f"bias_ih_{place}") + getattr(network.layers, f"bias_hh_{place}")
+        gates = total.detach().double().split(2000)
+        steps = 1 / (1 - gates[keeps].sigmoid())
+        assert 2 - 1e-3 < steps.min() < 2.5
+        assert 100 < steps.max() < 101 + 1e-3
+        assert steps.quantile(torch.tensor([0.25, 0.5, 0.75]).double()).tolist() == pytest.approx(
+            [26.5, 51, 75.5], abs=5
+        )
+        if takes_in is not None:
+            assert torch.equal(gates[takes_in], -gates[keeps])
+        others = [gate for number, gate in enumerate(gates) if number not in (keeps, takes_in)]
+        assert max(gate.abs().max() for gate in others) < 1
+
+
+@pytest.mark.parametrize("model", [LSTM, GRU])
+def test_a_memory_shorter_than_three_steps_is_refused(model):
+    with pytest.raises(UserError, match="longest_memory=2: it is a number of steps from 3 on"):
+        model(num_outputs=2, input_size=3, hidden_size=4, longest_memory=2)
+
+
 def test_an_update_gate_that_starts_open_keeps_the_state():
     """What the state was is there after twenty steps; without that bias it is not."""
 

@@ -253,3 +253,26 @@ def start_gate(layers: nn.RNNBase, place: int, bias: float) -> None:
     for name, parameter in layers.named_parameters():
         if name.startswith("bias_"):
             nn.init.constant_(parameter[rows], bias if name.startswith("bias_ih") else 0.0)
+
+
+@torch.no_grad()
+def start_memory(layers: nn.RNNBase, places: dict[int, float], longest: int) -> None:
+    """Units that remember for different times, from a step to `longest`, in every layer and direction.
+
+    A gate whose bias is b keeps a share sigmoid(b) of a state from step to step, so for about 1 + exp(b) steps: b is
+    ln u, u uniform from 1 to longest - 1 (chrono initialization, Tallec and Ollivier 2018, arXiv 1804.11188).
+
+    Args:
+        places: of the gates that keep among those of torch's layers, from 0, with 1; of those that take in, with -1.
+        longest: in steps, at least 3.
+    """
+    if longest < 3:
+        raise UserError(f"model.longest_memory={longest}: it is a number of steps from 3 on, or null.")
+    size = layers.hidden_size
+    for name, parameter in layers.named_parameters():
+        if name.startswith("bias_"):
+            spread = (
+                torch.empty(size).uniform_(1, longest - 1).log() if name.startswith("bias_ih") else torch.zeros(size)
+            )
+            for place, sign in places.items():
+                parameter[place * size : (place + 1) * size] = sign * spread

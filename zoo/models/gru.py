@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import nn
 
-from zoo.layers.recurrent import RecurrentNetwork, start_gate
+from zoo.layers.recurrent import RecurrentNetwork, start_gate, start_memory
 
 
 class GRU(RecurrentNetwork):
@@ -30,11 +30,13 @@ class GRU(RecurrentNetwork):
     Args:
         update_bias: where the update gates' bias starts; 1 lets a state be kept from the first step on, as a forget
             gate's bias does in an LSTM.
+        longest_memory: in place of `update_bias`, in steps: units start to keep their states for times from one step to
+            this one (chrono initialization, Tallec and Ollivier 2018).
         network: see `RecurrentNetwork`.
     """
 
-    def __init__(self, *, update_bias: float = 0.0, **network: Any) -> None:
-        self.update_bias = update_bias
+    def __init__(self, *, update_bias: float = 0.0, longest_memory: int | None = None, **network: Any) -> None:
+        self.update_bias, self.longest_memory = update_bias, longest_memory
         super().__init__(**network)
 
     def make_layers(self, **sizes: Any) -> nn.GRU:
@@ -42,5 +44,7 @@ class GRU(RecurrentNetwork):
 
     def reset_parameters(self, recurrent_init: str) -> None:
         super().reset_parameters(recurrent_init)
-        if self.update_bias:
-            start_gate(self.layers, 1, self.update_bias)  # of the gates r, z, n
+        if self.longest_memory is not None:
+            start_memory(self.layers, {1: 1}, self.longest_memory)  # of the gates r, z, n
+        elif self.update_bias:
+            start_gate(self.layers, 1, self.update_bias)

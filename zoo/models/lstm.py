@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import nn
 
-from zoo.layers.recurrent import RecurrentNetwork, start_gate
+from zoo.layers.recurrent import RecurrentNetwork, start_gate, start_memory
 
 
 class LSTM(RecurrentNetwork):
@@ -32,11 +32,13 @@ class LSTM(RecurrentNetwork):
     Args:
         forget_bias: where the forget gates' bias starts; 1 lets a cell remember from the first step on (Jozefowicz,
             Zaremba, Sutskever 2015, section 5).
+        longest_memory: in place of `forget_bias`, in steps: cells start to remember for times from one step to this
+            one, and take in as much less (chrono initialization, Tallec and Ollivier 2018).
         network: see `RecurrentNetwork`.
     """
 
-    def __init__(self, *, forget_bias: float = 1.0, **network: Any) -> None:
-        self.forget_bias = forget_bias
+    def __init__(self, *, forget_bias: float = 1.0, longest_memory: int | None = None, **network: Any) -> None:
+        self.forget_bias, self.longest_memory = forget_bias, longest_memory
         super().__init__(**network)
 
     def make_layers(self, **sizes: Any) -> nn.LSTM:
@@ -44,4 +46,7 @@ class LSTM(RecurrentNetwork):
 
     def reset_parameters(self, recurrent_init: str) -> None:
         super().reset_parameters(recurrent_init)
-        start_gate(self.layers, 1, self.forget_bias)  # of the gates i, f, g, o
+        if self.longest_memory is not None:
+            start_memory(self.layers, {0: -1, 1: 1}, self.longest_memory)  # of the gates i, f, g, o
+        else:
+            start_gate(self.layers, 1, self.forget_bias)
