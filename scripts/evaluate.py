@@ -30,6 +30,8 @@ def check(given: dict[str, str]) -> None:
         raise UserError(f"confusion={given['confusion']} must be true or false.")
     if not given.get("worst", "0").isdecimal():
         raise UserError(f"worst={given['worst']} must be a whole number from 0 on.")
+    if not given.get("out", ".json").endswith(".json"):
+        raise UserError(f"out={given['out']} must be the name of a .json file.")
 
 
 def mistakes(given: dict[str, str], part: str, settings: dict[str, Any], allow: list[str]) -> list[str]:

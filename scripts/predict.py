@@ -49,6 +49,7 @@ KEYS = {
     "data.text": "the column of texts of the .csv file, where it is not that of the training file",
     "data.target": "beside features=: the column of labels of the .csv file, where it is not that of the training file",
 }
+ANSWERS = (".csv", ".tsv", ".txt", ".json", ".jsonl")  # files that may be written anew
 EXPLAIN = ("true", "false", "gradcam", "saliency", "integrated_gradients")
 EXAMPLE = "python scripts/predict.py ckpt=outputs/<run> input=photo.png    --help shows all keys."
 
@@ -65,6 +66,8 @@ def check(given: dict[str, str]) -> None:
         raise UserError(f"top={given['top']} must be a whole number from 1 on.")
     if "out" in given and "input" in given and resolved(given["out"]) == resolved(given["input"]):
         raise UserError("out= would overwrite the input; choose another file.")
+    if "out" in given and Path(given["out"]).suffix.lower() not in ANSWERS and Path(given["out"]).exists():
+        raise UserError(f"out={given['out']} is there, and no file of answers ({', '.join(ANSWERS)}); choose another.")
     if not given["draws"].isdecimal() or given["draws"] == "1":
         raise UserError(f"draws={given['draws']} must be a whole number from 2 on, or 0.")
     for key in ("features", "explain"):

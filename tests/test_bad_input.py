@@ -216,7 +216,10 @@ CASES = [
     ("data.fraction=0", "must be above 0 and at most 1"),
     ("data.fraction=2", "must be above 0 and at most 1"),
     ("data.num_classes=7", "does not agree with the data, which has 10"),
-    ("model.dropout=1.5", "must be a number from 0 to 1"),
+    ("model.dropout=1.5", "must be a number from 0 to 0.999"),
+    ("model.dropout=1", "must be a number from 0 to 0.999"),  # no unit would ever speak
+    ("callbacks.ema.decay=1", "must be a number from 0 to 0.9999999"),  # the average would stay where it began
+    ("optimizer=momentum optimizer.momentum=1.5", "must be a number from 0 to 0.99999"),  # would grow without bound
     ("model.hidden_features=5", "must be a list of numbers, for instance model.hidden_features=[5]"),
     ("model.hidden_features=[0]", "must be whole numbers from 1 on"),
     ("model.activation=Relu", "did you mean 'ReLU'?"),

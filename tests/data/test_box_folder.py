@@ -66,6 +66,8 @@ def test_a_line_is_a_class_and_a_box_in_shares(tmp_path):
     path.write_text("1 0.1 0.5 0.23 0.2")
     with pytest.raises(UserError, match="not in the image"):
         read_boxes(path)
+    path.write_bytes(b"\xef\xbb\xbf1 0.5 0.5 0.2 0.4\n")
+    assert read_boxes(path)[0] == [1]
     path.write_text("")
     assert (read_boxes(path)[0], read_boxes(path)[1].shape) == ([], (0, 4))
 
@@ -76,6 +78,12 @@ def test_names_are_those_of_classes_txt_unless_others_are_given(tmp_path):
     (tmp_path / "classes.txt").write_text("red\ngreen\nblue\n")
     assert BoxFolder(root=str(tmp_path), image_size=16).prepare().class_names == ["red", "green", "blue"]
     assert BoxFolder(root=str(tmp_path), image_size=16, classes=["a", "b"]).prepare().class_names == ["a", "b"]
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfred\ngreen\n\n")  # as Windows writes it
+    assert BoxFolder(root=str(tmp_path), image_size=16).prepare().class_names == ["red", "green"]
+    (tmp_path / "classes.txt").write_text("red\n\nblue\n")
+    with pytest.raises(UserError, match="an empty line between its names"):
+        BoxFolder(root=str(tmp_path))
+    (tmp_path / "classes.txt").write_text("red\ngreen\nblue\n")
     (tmp_path / "classes.txt").rename(tmp_path / "labels" / "classes.txt")  # where labelling tools write it
     assert BoxFolder(root=str(tmp_path), image_size=16).prepare().class_names == ["red", "green", "blue"]
 
@@ -97,6 +105,7 @@ def line(text):
         (line("0 nan 0.5 0.1 0.1"), {}, "not in the image"),
         (lambda root: (root / "labels" / "3.txt").write_bytes(b"\xff\xfe"), {}, "cannot be read as text"),
         (lambda root: (root / "images" / "3.png").write_bytes(b"no"), {}, "3.png is not an image"),
+        (lambda root: None, {"classes": ["a", "b", "a"]}, "Two classes have the name 'a'"),
         (lambda root: None, {"classes": ["red"]}, "there is class 1, and there are 1 classes: red"),
         (lambda root: [f.write_text("") for f in (root / "labels").iterdir()], {}, "There is no box in .*labels"),
     ],

@@ -135,6 +135,23 @@ def test_another_file_is_taken_whole_and_prepared_as_in_training(csv_regression_
     assert result.metrics["all/mae"] == pytest.approx(by_hand, rel=1e-4)
 
 
+def test_what_a_run_left_out_of_its_own_data_it_does_not_of_another_file(tmp_path):
+    """A tenth of the rows, and two batches of 512 in the test."""
+    rows = [f"{x},{'up' if x > 0 else 'down'}" for x in range(-800, 800)]
+    (tmp_path / "one.csv").write_text("\n".join(["x,way", *rows]))
+    (tmp_path / "other.csv").write_text("\n".join(["x,way", *rows, *["5,down"] * 400]))  # wrong, and at the end
+    arguments = ("model=mlp", "data=csv", f"data.path={tmp_path / 'one.csv'}", "data.target=way", "data.fraction=0.9")
+    limits = ("trainer.limit_test_batches=1", "data.eval_batch_size=100", "optimizer.lr=0.05")
+    assert run(configure(*arguments, *limits, "trainer.max_epochs=9", "logger=none", run_dir=tmp_path / "run")) == 0
+    own = evaluate(tmp_path / "run")
+    assert "as in the run, trainer.limit_test_batches=1: not all of these samples are judged" in own.notes[0]
+    assert own.metrics == of_run(tmp_path / "run", "test")
+    other = evaluate(tmp_path / "run", settings={"data": str(tmp_path / "other.csv")})
+    assert other.title.endswith("all data: 2000 samples")
+    assert other.metrics["all/accuracy"] == pytest.approx(0.8, abs=0.02)
+    assert not any("limit_test_batches" in note for note in other.notes)
+
+
 def test_changed_data_is_a_note_and_a_new_class_an_error(csv_classification_run, tmp_path, call_script):
     text = (csv_classification_run.parent / "fruit.csv").read_text()
     changed, strange = tmp_path / "changed.csv", tmp_path / "strange.csv"
@@ -192,6 +209,7 @@ def test_other_folders_keep_the_classes_of_the_run(tmp_path):
         (("ckpt={run}", "prat=test"), "did you mean 'part'?"),
         (("ckpt={run}", "data.image_size=16"), "leave data.image_size as it was"),
         (("ckpt={run}", "out=/no/such/folder/m.json"), "/no/such/folder/m.json"),
+        (("ckpt={run}", "out=metrics.csv"), "out=metrics.csv must be the name of a .json file"),
         (("ckpt=nowhere",), "There is no checkpoint nowhere"),
     ],
     ids=str,

@@ -297,6 +297,7 @@ def test_answers_go_into_a_file(digits_run, digit_files, call_script, tmp_path):
         (("ckpt={digits}", "input={tmp}/photo.png", "format=xml"), "must be text or json"),
         (("ckpt={digits}", "input={tmp}/photo.png", "top=0"), "top=0 must be"),
         (("ckpt={digits}", "input={tmp}/photo.png", "out={tmp}/photo.png"), "would overwrite the input"),
+        (("ckpt={digits}", "input={tmp}", "out={tmp}/photo.png"), "photo.png is there, and no file of answers"),
         (("ckpt={digits}", "input={tmp}/photo.png", "out={tmp}/no/x"), "Cannot use"),
         (("ckpt={digits}", "inptu={tmp}/photo.png"), "did you mean 'input'?"),
         (("ckpt={digits}", "input={tmp}/photo.png", "explain=grad_cam"), "did you mean 'gradcam'?"),

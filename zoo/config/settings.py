@@ -61,7 +61,7 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "augment.cutout": (True, 0, inf),
     "augment.semitones": (True, 0, 87),
     "model.*features": (True, 1, inf),
-    "model.*dropout": (False, 0, 1),
+    "model.*dropout": (False, 0, 0.999),
     "model.channels": (True, 1, inf),
     "model.hidden_size": (True, 1, inf),
     "model.num_layers": (True, 1, inf),
@@ -82,7 +82,7 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "finetune.lora.rank": (True, 1, inf),
     "finetune.lora.alpha": (False, 0, inf),
     "optimizer.weight_decay": (False, 0, inf),
-    "optimizer.momentum": (False, 0, inf),
+    "optimizer.momentum": (False, 0, 0.99999),
     "scheduler.step_size": (True, 1, inf),
     "scheduler.milestones": (True, 1, inf),
     "scheduler.patience": (True, 0, inf),
@@ -134,7 +134,7 @@ RANGES: dict[str, tuple[bool, float, float]] = {
     "trainer.log_every_n_steps": (True, 1, inf),
     "trainer.limit_*_batches": (False, 0, inf),
     "callbacks.early_stopping.patience": (True, 0, inf),
-    "callbacks.ema.decay": (False, 0, 1),
+    "callbacks.ema.decay": (False, 0, 0.9999999),
 }
 
 
@@ -248,7 +248,7 @@ def check_range(key: str, value: Any, whole: bool, least: float, most: float) ->
             continue
         real = isinstance(number, (int, float)) and not isinstance(number, bool)
         if not real or not least <= number <= most or (whole and number != int(number)):
-            span = f"from {least:g} on" if most == inf else f"from {least:g} to {most:.0f}"
+            span = f"from {least:g} on" if most == inf else f"from {least:g} to {most:.10g}"
             word = f", or {written(EXCEPTIONS[key])}" if key in EXCEPTIONS else ""
             what = f"{'whole ' if whole else ''}number{'s' if isinstance(value, list) else ''}"
             article = "" if isinstance(value, list) else "a "

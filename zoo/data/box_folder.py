@@ -35,7 +35,7 @@ def read_boxes(path: Path) -> tuple[list[int], Tensor]:
     """
     labels, boxes = [], []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as text ({error}).") from None
     for number, line in enumerate(lines, 1):
@@ -92,8 +92,10 @@ class BoxFolder(TargetFolder):
         places = [self.root, self.root / self.others, self.root / "train" / self.others]
         names = next((place / NAMES for place in places if (place / NAMES).is_file()), None)
         if self.classes is None and names is not None:
-            lines = names.read_text(encoding="utf-8", errors="replace").splitlines()
-            self.classes = [line.strip() for line in lines if line.strip()] or None
+            lines = names.read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
+            if not all(line.strip() for line in lines):
+                raise UserError(f"{names} has an empty line between its names; a line is the name of a class number.")
+            self.classes = self.checked([line.strip() for line in lines]) or None
 
     def other_files(self, place: Path) -> list[Path]:
         return sorted(path for path in place.rglob("*.txt") if path.name != NAMES)

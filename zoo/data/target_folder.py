@@ -102,8 +102,15 @@ class TargetFolder(DataModule):
         if channels not in (1, 3):
             raise UserError(f"data.channels={channels} must be 3 (colour) or 1 (grey).")
         self.root, self.shares, self.normalize = Path(root).expanduser(), checked_shares(shares), normalize
-        self.classes = classes and [str(name) for name in classes]
+        self.classes = classes and self.checked([str(name) for name in classes])
         self.plain = ImagePreprocessing.plain(channels, image_size, image_size)
+
+    @staticmethod
+    def checked(classes: list[str]) -> list[str]:
+        """Names, each of one class."""
+        if twice := [name for name in classes if classes.count(name) > 1]:
+            raise UserError(f"Two classes have the name '{twice[0]}'; give each a name of its own (data.classes=).")
+        return classes
 
     @abstractmethod
     def other_files(self, place: Path) -> list[Path]:

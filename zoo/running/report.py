@@ -56,9 +56,12 @@ def _short(value: float) -> str:
 
 
 def closing_lines(run_dir: str | Path) -> list[str]:
-    """Where the run is, and how to look at it."""
+    """Where the run is, and how to look at it, if there is something for TensorBoard."""
     path = Path(run_dir)
     shown = path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
     root = shown if shown.is_absolute() or len(shown.parts) < 2 else Path(shown.parts[0])
     quoted = f'"{root}"' if " " in str(root) else root
-    return [f"Run folder: {shown}", f"Look at it: tensorboard --logdir {quoted}"]
+    lines = [f"Run folder: {shown}"]
+    if next(path.rglob("events.out.tfevents.*"), None):
+        lines.append(f"Look at it: tensorboard --logdir {quoted}")
+    return lines

@@ -24,6 +24,8 @@ from zoo.running.trainer import quiet_libraries
 
 PLACES = ("path", "root")  # settings that say where data lies
 TRAINER_SETTINGS = ("precision", "deterministic", "limit_test_batches")
+LIMIT = "limit_test_batches"
+WHOLE = {"fraction": 1.0, "overfit": False}  # what a run has left out of its own data says nothing of another file
 SPLIT_SETTINGS = (
     "seed",
     "shares",
@@ -107,7 +109,8 @@ def evaluate(
     settings = dict(settings or {})
     path = find(source)
     checkpoint = read(path)
-    part = part or ("all" if {"data", *PLACES} & set(settings) else "test")
+    another = bool({"data", *PLACES} & set(settings))
+    part = part or ("all" if another else "test")
     if part not in (*PARTS, "all"):
         raise UserError(f"There is no part '{part}'{suggest(part, (*PARTS, 'all'))}")
     if not isinstance(checkpoint.get("preprocessing"), dict):
@@ -116,6 +119,8 @@ def evaluate(
         )
     model = build_model(checkpoint, path, allow)
     config = checkpoint["config"]
+    if another:  # is judged as a whole
+        config = config | {"trainer": {k: v for k, v in (config.get("trainer") or {}).items() if k != LIMIT}}
     for group in ("data", "task", "optimizer"):
         check_targets(config.get(group), ["torch.optim.", *allow], group)
     quiet_libraries()
@@ -129,7 +134,10 @@ def evaluate(
     finished = checkpoint.get("epoch")  # how many; one inside its first epoch has none
     epoch = f" (after epoch {finished})" if isinstance(finished, int) and finished else ""
     title = f"{path}{epoch}, {'all data' if part == 'all' else f'{part} part'}: {num_samples} samples"
-    return Evaluation(named, title, changes(checkpoint, data, settings, part))
+    limit, notes = (config.get("trainer") or {}).get(LIMIT), changes(checkpoint, data, settings, part)
+    if limit not in (None, 1.0) or (limit == 1 and type(limit) is int):
+        notes.insert(0, f"Note: as in the run, trainer.{LIMIT}={limit}: not all of these samples are judged.")
+    return Evaluation(named, title, notes)
 
 
 def prepare_torch(config: Mapping[str, Any]) -> None:
@@ -166,6 +174,8 @@ def build_data(
     for key in settings:
         if key not in keys:
             raise UserError(f"There is no key 'data.{key}'{suggest(key, keys)}")
+    if set(PLACES) & set(settings):
+        own |= {key: value for key, value in WHOLE.items() if key in own}
     if "path" in settings and "test_path" in own:
         own["test_path"] = None  # the test file of the run says nothing about another file
     data = make(own | settings, "data")
