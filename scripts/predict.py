@@ -13,6 +13,7 @@ python scripts/predict.py ckpt=... features=all.npz                    of the da
 """
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Iterable
@@ -122,10 +123,14 @@ def explain(predictor: "Predictor", given: dict[str, str]) -> "Reasons":
 
 def write(lines: Iterable[str], out: str | None) -> int:
     """Prints lines, or writes them to a file; returns how many."""
+    remaining = iter(lines)
+    first = list(itertools.islice(remaining, 1))  # where nothing can be answered, earlier answers stay
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(Path(out).expanduser().open("w", encoding="utf-8")) if out else sys.stdout
+        file = sys.stdout
+        if out and first:
+            file = stack.enter_context(Path(out).expanduser().open("w", encoding="utf-8"))
         count = 0
-        for count, line in enumerate(lines, start=1):  # noqa: B007 - the last count is what is wanted
+        for count, line in enumerate(itertools.chain(first, remaining), start=1):  # noqa: B007 - the last one is wanted
             print(line, file=file)
         file.flush()
     return count

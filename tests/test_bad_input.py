@@ -230,7 +230,16 @@ CASES = [
     ("optimizer.betas=[0.9]", "The optimizer or its schedule refuses its settings"),
     ("optimizer._target_=torch.optim.Nope", "is not there"),
     ("scheduler=step scheduler.step_size=0", "must be a whole number from 1 on"),
-    ("scheduler=plateau scheduler.monitor=val/nothing", "Available metrics are"),
+    ("scheduler=plateau scheduler.monitor=val/nothing", "scheduler.monitor=val/nothing: there is no such metric"),
+    ("scheduler=plateau scheduler.monitor=val/los", "did you mean 'val/loss'? There is: val/accuracy, "),
+    (
+        "scheduler=plateau trainer.limit_val_batches=0 trainer.max_epochs=9999",
+        "scheduler.monitor=val/loss never comes, since trainer.limit_val_batches=0 leaves validation out",
+    ),
+    (
+        "data=mnist1d data.val_size=0 callbacks.early_stopping.patience=2 trainer.max_epochs=9999",
+        "callbacks.early_stopping.monitor=val/accuracy never comes, since the data has no validation part",
+    ),
     ("task.loss=mse", "is not a loss of this task"),
     ("model.output_activation=Softmax", "losses that would do: cross_entropy_of_probabilities, half_squared_error"),
     ("task.loss=cross_entropy_of_probabilities", "gives logits (or model.output_activation=Softmax)"),
@@ -241,7 +250,7 @@ CASES = [
     ("task.label_smoothing=3", "must be a number from 0 to 1"),
     (
         "callbacks.early_stopping.monitor=val/nothing callbacks.early_stopping.patience=2",
-        "callbacks.early_stopping.monitor",
+        "callbacks.early_stopping.monitor=val/nothing: there is no such metric",
     ),
     # pairs that cannot work
     ("model=lenet5 data=xor", "Data sets that do: bars, cifar10, digits"),

@@ -5,7 +5,8 @@ import random
 import pytest
 import torch
 
-from zoo.data.csv import Csv, find_separator, read_csv
+from zoo.data.csv import Csv
+from zoo.data.csv_file import find_separator, read_csv
 from zoo.data.sheet import Sheet, flag
 from zoo.data.table_preprocessing import TablePreprocessing
 from zoo.errors import UserError
@@ -117,6 +118,43 @@ def test_every_dialect_reads_the_same(write, content, columns):
 def test_decimal_commas_are_read_where_the_whole_column_has_them(write, cells, separator, read):
     lines = [f"a{separator}b", *(f"{cell}{separator}x" for cell in cells)]
     assert read_csv(write("\n".join(lines))).columns["a"] == read
+
+
+@pytest.mark.parametrize(
+    ("columns", "commas", "read"),
+    [
+        ({"people": ["1.234", "999"]}, (), ["1.234", "999"]),  # nothing says that the point is none
+        ({"people": ["1.234", "999"], "euro": ["3,5", "4,5"]}, (), ["1234", "999"]),
+        ({"people": ["1.234", "99.5"], "euro": ["3,5", "4,5"]}, (), ["1.234", "99.5"]),
+        ({"people": ["0.234", "1.234"], "euro": ["3,5", "4,5"]}, (), ["0.234", "1.234"]),
+        ({"people": ["1.234", "12.345"]}, ("people",), ["1234", "12345"]),
+        ({"people": ["1.234", "12.345"]}, ("euro",), ["1.234", "12.345"]),
+        ({"people": ["1.5", "12.345"]}, ("people",), ["1.5", "12.345"]),
+    ],
+)
+def test_a_point_stands_between_thousands_where_something_says_so(write, columns, commas, read):
+    lines = [";".join([*columns, "text"]), *(";".join([*cells, "x"]) for cells in zip(*columns.values(), strict=True))]
+    sheet = read_csv(write("\n".join(lines)), commas=commas)
+    assert sheet.columns["people"] == read
+    assert ("people" in sheet.commas) == any("column 'people': 1.234 is 1234" in note for note in sheet.notes)
+    assert ("people" in sheet.commas) == (read[0] == "1234")
+
+
+def test_numbers_are_read_as_in_the_file_of_training(write):
+    """Two files of one bank: in the second no price has a decimal comma, and 1.234 is 1234 all the same."""
+    first = write("price;kind\n" + "".join(f"1.{200 + i},{i % 10};{'ab'[i % 2]}\n" for i in range(60)), "first.csv")
+    trained = load(first)
+    assert TablePreprocessing.from_dict(trained.preprocessing).columns[0].mean > 1000
+    second = write("price;kind\n" + "".join(f"1.{200 + i};{'ab'[i % 2]}\n" for i in range(60)), "second.csv")
+    data = Csv(path=second, target="kind")
+    data.prepare_as(trained.preprocessing, trained.class_names)
+    loaded = data.prepare()
+    assert loaded.parts["train"].tensors[0].abs().max() < 5
+    assert any(
+        "second.csv column 'price': 1.2" in note and "as in the file of training" in note for note in loaded.notes
+    )
+    tested = Csv(path=first, test_path=second, target="kind").prepare()
+    assert tested.parts["test"].tensors[0].abs().max() < 5
 
 
 @pytest.mark.parametrize(
@@ -305,7 +343,11 @@ def test_a_table_that_cannot_be_learned_is_refused_in_one_line(write, content, o
 def test_missing_values_are_refused_by_row_column_and_count(write, gap, column):
     path = write(houses(change={(9, column): gap, (30, 0): gap}))
     name = ("area", "town", "price")[column]
-    assert f"row 9, column '{name}': the value is missing (2 missing" in refusal(lambda: load(path, "price"))
+    message = refusal(lambda: load(path, "price"))
+    assert f"row 9, column '{name}': the value is missing (2 missing" in message
+    word = gap.strip()  # somebody may have meant a class or a name
+    assert (f"{word!r} counts as such" in message) == bool(word)
+    assert ("call it otherwise" in message) == bool(word)
 
 
 def test_imputing_fills_features_and_drops_rows_without_a_target(write):
@@ -368,10 +410,13 @@ def test_a_class_is_cut_by_the_same_shares_in_every_part(write):
     }
 
 
-def test_a_part_without_rows_is_named(write):
-    loaded = load(write(shapes()), shares=[0.8, 0.2, 0])
+def test_a_part_without_rows_is_named_where_it_was_asked_for(write):
+    loaded = load(write(shapes()), shares=[0.79, 0.2, 0.01])
     assert list(loaded.parts) == ["train", "val"]
     assert "There are too few rows for a test part." in loaded.notes
+    loaded = load(write(shapes()), shares=[0.8, 0.2, 0])
+    assert list(loaded.parts) == ["train", "val"]
+    assert not any("too few" in note for note in loaded.notes)
 
 
 def test_a_second_file_is_the_test_part(write):

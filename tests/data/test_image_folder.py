@@ -270,6 +270,19 @@ def test_folders_that_are_no_data_set_are_refused_in_one_line(tmp_path, make, me
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_that_knows_its_classes_may_be_asked_about_one(tmp_path):
+    trained = folder(fill(tmp_path / "photos")).prepare()
+    dogs = folder(fill(tmp_path / "dogs", classes=("dog",), offset=100), shares=(1, 0, 0))
+    dogs.prepare_as(trained.preprocessing, trained.class_names)
+    assert set(levels(dogs, "train").values()) == {trained.class_names.index("dog")}
+    assert dogs.prepare().class_names == trained.class_names
+    fill(tmp_path / "parts" / "train", classes=("dog",), per_class=2)
+    fill(tmp_path / "parts" / "test", classes=("cat",), per_class=2, offset=200)
+    parts = folder(tmp_path / "parts", shares=(1, 0, 0))
+    parts.prepare_as(trained.preprocessing, trained.class_names)
+    assert (levels(parts, "train"), levels(parts, "test")) == ({0: 1, 1: 1}, {200: 0, 201: 0})
+
+
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     fill(tmp_path / "photos")

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from zoo.data.series import Etth1, Series, SeriesCsv, SeriesPreprocessing, Waves, part_sizes
+from zoo.data.series import Etth1, Series, SeriesCsv, Waves, part_sizes
+from zoo.data.series_preprocessing import SeriesPreprocessing
 from zoo.errors import UserError
 from zoo.models.dlinear import DLinear
 from zoo.tasks.forecasting import Forecasting

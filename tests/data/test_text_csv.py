@@ -106,6 +106,12 @@ def test_the_classes_of_an_earlier_run_keep_their_labels(tmp_path):
         other.prepare()
 
 
+def test_none_and_na_are_names_of_classes(tmp_path):
+    names = ("None", "NA", "null")
+    rows = [(f"A film, number {i}.", names[i % 3], 1) for i in range(30)]
+    assert data_of(write(tmp_path / "a.csv", rows)).prepare().class_names == sorted(names)
+
+
 BROKEN = {
     "an empty text": ([*reviews(4), ("  ", "bad", 1)], {}, r"row 6, column 'review': the text is empty \(1 empty"),
     "a missing class": ([*reviews(4), ("Hm.", "", 1)], {}, r"row 6, column 'verdict': the value is missing"),

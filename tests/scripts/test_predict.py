@@ -14,7 +14,7 @@ from PIL import Image
 
 from zoo.analysis.explain import grad_cam
 from zoo.checkpoint import load_model, read
-from zoo.data.csv import read_csv
+from zoo.data.csv_file import read_csv
 from zoo.data.images import ImagePreprocessing
 from zoo.data.table_preprocessing import TablePreprocessing
 from zoo.errors import UserError
@@ -90,6 +90,20 @@ def test_a_large_folder_is_read_a_chunk_at_a_time(digits_run, tmp_path, monkeypa
     next(answers)
     assert len(opened) == CHUNK
     assert len(list(answers)) == 2 * CHUNK + 4
+
+
+def test_earlier_answers_stay_where_nothing_can_be_read(digits_run, digit_files, tmp_path, call_script):
+    out = tmp_path / "answers.jsonl"
+    words = (f"ckpt={digits_run}", "format=json", f"out={out}")
+    assert call_script("predict", *words, f"input={digit_files}").status == 0
+    before = out.read_text()
+    (tmp_path / "torn").mkdir()
+    for name in "ab":
+        (tmp_path / "torn" / f"{name}.png").write_bytes(b"no image")
+    ran = call_script("predict", *words, f"input={tmp_path / 'torn'}")
+    assert ran.status == 2
+    assert "None of the 2 inputs could be read." in ran.err
+    assert out.read_text() == before
 
 
 @pytest.mark.parametrize("written", ["out=answers.jsonl", "features=seen.npz"])

@@ -7,7 +7,7 @@ Axes: N samples in a part, B batch
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -182,6 +182,12 @@ def checked_shares(shares: Sequence[float]) -> tuple[float, float, float]:
     if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise UserError(f"data.shares={list(shares)} must be shares of train, val and test that sum to 1.")
     return shares[0], shares[1], shares[2]
+
+
+def lacking(parts: Iterable[str], shares: Sequence[float], what: str = "rows") -> list[str]:
+    """A line for each part that was asked for and has got no sample."""
+    wanted = [name for name, share in zip(PARTS, shares, strict=True) if share > 0]
+    return [f"There are too few {what} for a {name} part." for name in wanted if name not in parts]
 
 
 def split_indices(

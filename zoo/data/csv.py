@@ -1,157 +1,32 @@
 """The user's own table: a CSV file, one column of it the target, or several.
 
 Whatever a file can have wrong ends in one line that names the row (as in the file, the header is row 1), the column
-and what to do. How a column is written (decimal comma) is read from the whole file; everything that is learned or
-decided from values is taken from the training part alone.
+and what to do. Everything that is learned or decided from values is taken from the training part alone.
 
 Axes: N rows
 """
 
-import codecs
-import csv
-import io
-import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from zoo.data.base import Loaded, checked_shares
+from zoo.data.csv_file import read_csv
 from zoo.data.sheet import (
-    MISSING,
-    Cell,
     Sheet,
     class_name,
+    counts_as_missing,
     flag,
     is_missing,
     is_number_column,
-    nearly_none,
     number,
 )
 from zoo.data.table import Table
 from zoo.data.table_preprocessing import NO_VALUE, TablePreprocessing
 from zoo.errors import UserError, suggest
 
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t"}
 KINDS = ("auto", "classification", "regression")
 MOST_CLASSES = 20  # an integer target of more values is a quantity
 MOST_VALUES = 100  # a text column of more values is a name
-
-DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?")  # 3,5 and 1.234,5
-GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})*(\.\d+)?")  # 1,234.5
-
-
-def read_text(path: str | Path, encoding: str) -> str:
-    """The text of a file. Raises UserError where it is not there, empty or not text."""
-    try:
-        path = Path(path).expanduser()
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; data.path needs a CSV file.")
-        raw = path.read_bytes()
-        codecs.lookup(encoding)
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}; give an existing one with data.path.") from None
-    except LookupError:
-        raise UserError(f"There is no encoding '{encoding}'; try data.encoding=utf-8-sig or latin-1.") from None
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
-    wide = any(size in encoding for size in ("16", "32"))
-    if not wide and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(f"{path} is UTF-16 text; say data.encoding=utf-16, or save it as UTF-8.")
-    if not wide and b"\0" in raw:
-        raise UserError(f"{path} is not text (zero byte at offset {raw.index(0)}); export the table as CSV.")
-    try:
-        text = raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        name = "UTF-8" if encoding.startswith("utf-8") else encoding
-        raise UserError(
-            f"{path} is not {name} text (byte 0x{raw[error.start]:02x} at offset {error.start}); "
-            f"save it as UTF-8, or say data.encoding=latin-1 if that is what it is."
-        ) from None
-    if not text.strip():
-        raise UserError(f"{path} is empty; it needs a header row and rows of values.")
-    return text
-
-
-def find_separator(text: str) -> str:
-    """The most frequent of comma, semicolon and tab in the header row, outside quotes."""
-    counts: Counter[str] = Counter()
-    quoted = False
-    for character in text.lstrip("\r\n"):
-        quoted ^= character == '"'
-        if not quoted:
-            if character in "\r\n":
-                break
-            counts[character] += 1
-    return max(",;\t", key=lambda separator: counts[separator])
-
-
-def plain_numbers(cells: list[Cell], separator: str) -> list[Cell]:
-    """`3,5` as `3.5`, or in comma-separated files `1,234.5` as `1234.5`, where the whole column is written so."""
-    present = [str(cell) for cell in cells if cell not in MISSING]
-    style, grouping = (GROUPED, ",") if separator == "," else (DECIMAL_COMMA, ".")
-    strays = sum(not style.fullmatch(cell) for cell in present)
-    if all(number(cell) is not None for cell in present) or not nearly_none(strays, len(present)):
-        return cells
-    return [cell.replace(grouping, "").replace(",", ".") if style.fullmatch(cell) else cell for cell in map(str, cells)]
-
-
-def read_csv(
-    path: str | Path, *, separator: str | None = None, encoding: str = "utf-8-sig", min_columns: int = 2
-) -> Sheet:
-    """Reads a file with a header row; cells are stripped texts, blank lines are left out.
-
-    Args:
-        path: `~` is expanded.
-        separator: one character, or "comma", "semicolon", "tab"; None finds it in the header.
-        min_columns: 1 where a file need not have a target beside what is measured.
-
-    Raises UserError for a file that is missing, empty, not text, ragged, or has a header with gaps or doubles.
-    """
-    text, source = read_text(path, encoding), str(path)
-    separator = find_separator(text) if separator is None else SEPARATORS.get(separator, separator)
-    if len(separator) != 1 or separator in '"\r\n ':
-        raise UserError(f"data.separator={separator!r} must be one character, such as ',', ';' or tab.")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
-    header: list[str] = []
-    records, rows = [], []
-    row = 0
-    try:
-        for row, record in enumerate(reader, start=1):
-            if not record:
-                continue
-            fields = [cell.strip() for cell in record]
-            if not header:
-                header = checked_header(fields, source, separator, min_columns)
-            elif len(fields) != len(header):
-                raise UserError(
-                    f"{source}, row {row}: {len(header)} fields expected, as in the header, {len(fields)} found; "
-                    f"mend it, and quote a field that holds the separator {separator!r}."
-                )
-            else:
-                records.append(fields)
-                rows.append(row)
-    except csv.Error as error:
-        raise UserError(f"{source}, row {row + 1}: not readable as CSV ({error}); look for a stray quote.") from None
-    if not records:
-        raise UserError(f"{source} has a header but no rows below it.")
-    columns = {name: plain_numbers([fields[j] for fields in records], separator) for j, name in enumerate(header)}
-    return Sheet(columns, rows, source)
-
-
-def checked_header(names: list[str], source: str, separator: str, min_columns: int) -> list[str]:
-    if len(names) < min_columns:
-        raise UserError(
-            f"{source} has a single column when split at {separator!r}; set data.separator to what it uses."
-        )
-    if "" in names:
-        raise UserError(
-            f"{source}: column {names.index('') + 1} has no name in the header; name it or delete it "
-            f"(pandas writes such an index column without index=False)."
-        )
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise UserError(f"{source}: the header has {twice[0]!r} more than once; rename one.")
-    return names
 
 
 def find_regression(sheet: Sheet, target: str) -> bool:
@@ -285,7 +160,7 @@ class Csv(Table):
 
     def load(self) -> Loaded:
         notes: list[str] = []
-        sheet = self.read(self.path, notes)
+        sheet = self.read(self.path, notes, self.commas())
         if self.earlier is not None:
             regression = self.earlier["task"] == "regression"
         else:
@@ -299,6 +174,7 @@ class Csv(Table):
             regression=regression,
             impute=self.impute,
             notes=notes,
+            shares=self.shares,
         )
 
     def is_regression(self, sheet: Sheet, notes: list[str]) -> bool:
@@ -324,26 +200,37 @@ class Csv(Table):
             elif self.earlier is None and len({class_name(cell) for cell in sheet.columns[name]}) == len(sheet) > 1:
                 raise UserError(f"{self.path}: every row has another class in '{name}'; choose another data.target.")
 
-    def read(self, path: str, notes: list[str]) -> Sheet:
+    def commas(self) -> frozenset[str]:
+        """Names of the columns that had decimal commas in an earlier run, or where a network was pretrained."""
+        before = self.earlier or self.known
+        return TablePreprocessing.from_dict(before).commas if before else frozenset()
+
+    def read(self, path: str, notes: list[str], commas: frozenset[str]) -> Sheet:
         """One file without the ignored columns, and nothing missing that may not be."""
-        sheet = read_csv(path, separator=self.separator, encoding=self.encoding)
+        sheet = read_csv(path, separator=self.separator, encoding=self.encoding, commas=commas)
+        notes += [f"In {path} {note}" for note in sheet.notes]
         for name in self.targets:
             if name not in sheet.columns:
                 raise UserError(f"{path} has no column '{name}' (data.target){suggest(name, sheet.columns)}")
         sheet = sheet.select(self.kept(path, sheet))
         gaps = [(i, name) for name, cells in sheet.columns.items() for i, cell in enumerate(cells) if is_missing(cell)]
         if gaps and not self.impute:
+            first = min(gaps, key=lambda gap: gap[0])
+            other = ", call it otherwise" if counts_as_missing([sheet.columns[first[1]][first[0]]]) else ""
             raise UserError(
-                f"{sheet.at(*min(gaps, key=lambda gap: gap[0]))}: the value is missing ({len(gaps)} missing in the "
-                f"file); fill it in, or say data.impute=true."
+                f"{sheet.missing(*first, more=f'{len(gaps)} missing in the file')}; fill it in{other}, or say "
+                "data.impute=true."
             )
-        answers = zip(*(sheet.columns[name] for name in self.targets), strict=True)
+        answers = list(zip(*(sheet.columns[name] for name in self.targets), strict=True))
         known = [i for i, cells in enumerate(answers) if not any(map(is_missing, cells))]
         if not known:
             what = f"the target '{self.target}'" if isinstance(self.target, str) else "all of data.target"
             raise UserError(f"{path}: no row has a value in {what}.")
         if len(known) < len(sheet):
-            notes.append(f"{path}: {len(sheet) - len(known)} rows without a target were dropped.")
+            words = counts_as_missing(cell for cells in answers for cell in cells if is_missing(cell))
+            notes.append(
+                f"{path}: {len(sheet) - len(known)} rows without a target were dropped{words and f' ({words})'}."
+            )
         return sheet.take(known)
 
     def kept(self, path: str, sheet: Sheet) -> list[str]:
@@ -369,7 +256,7 @@ class Csv(Table):
         """Cuts the file; the test part is the second file where there is one."""
         shares, test = self.shares, None
         if self.test_path is not None:
-            test = self.read(self.test_path, notes)
+            test = self.read(self.test_path, notes, sheet.commas)
             for lacks, has in ((test, sheet), (sheet, test)):
                 extra = [repr(name) for name in has.columns if name not in lacks.columns]
                 if extra:
@@ -386,6 +273,9 @@ class Csv(Table):
         """Names of the columns that are kept; the others are noted."""
         names = [name for name in train.columns if name not in self.targets]
         if self.earlier is not None:
+            return names
+        known = TablePreprocessing.from_dict(self.known) if self.known else None
+        if known is not None and known.knows(train.select(names)):  # a column that is constant here was none there
             return names
         why = {name: why_useless(train, name, num_rows=num_rows, alone=len(names) == 1) for name in names}
         dropped = [f"Column {name!r} is left out: {reason}." for name, reason in why.items() if reason]

@@ -122,6 +122,14 @@ class Features(DataModule):
         self.path, self.standardize = path, standardize
         self.shares = checked_shares(shares)
 
+    known: dict[str, Any] | None = None  # preprocessing of a pretrained network, of use where features are as many
+
+    def adopt(self, preprocessing: dict[str, Any]) -> str:
+        """See `DataModule.adopt`; whether features are as many is seen, and said, when the file is read."""
+        if preprocessing.get("kind") == KIND and self.standardize:
+            self.known, self.loaded = preprocessing, None
+        return ""
+
     def load(self) -> Loaded:
         stored = self.relabelled(read_features(self.path))
         label = stored.label
@@ -135,6 +143,10 @@ class Features(DataModule):
             raise UserError(f"{self.path} has no sample for a training part; add some or change data.shares.")
         train, scale = split["train"], self.scale(stored.kind, label[split["train"]])
         preprocessing = self.earlier or {"kind": KIND, **fitted(stored.features[train], self.standardize)}
+        notes = []
+        if self.earlier is None and self.known and len(self.known["mean"]) == stored.features.shape[1]:
+            preprocessing |= {key: self.known[key] for key in ("mean", "std")}
+            notes.append("Features have the scale that the pretrained network has seen; own_inputs=true leaves that.")
         x = prepared(stored.features, preprocessing, self.path)  # (N, F)
         if scale:
             label = (label - torch.tensor(scale["target_mean"])) / torch.tensor(scale["target_std"])
@@ -148,6 +160,7 @@ class Features(DataModule):
             facts={"kind": stored.kind, "num_features": x.shape[1]} | sizes,
             preprocessing=preprocessing | scale,
             class_names=stored.classes,
+            notes=notes,
             train_labels=label[train] if stored.kind in ("multiclass", "binary") else None,
             names={name: [stored.names[i] for i in indices.tolist()] for name, indices in split.items()},
             fingerprint=hashlib.sha256(stored.features.numpy().tobytes() + label.numpy().tobytes()).hexdigest()[:16],

@@ -127,35 +127,39 @@ def part_folders(root: Path) -> dict[str, Path]:
     return found or {"train": root}
 
 
-def list_classes(folder: Path) -> dict[str, list[Path]]:
-    """The images of each class folder. Raises UserError where there is none, one, or one without images."""
+def list_classes(folder: Path, *, fewest: int = 2) -> dict[str, list[Path]]:
+    """The images of each class folder. Raises UserError where they are fewer, or one has no images."""
     classes = {path.name: image_files(path) for path in subfolders(folder)}
     endings = " ".join(sorted(ending[1:] for ending in EXTENSIONS))
     if not any(classes.values()):
         raise UserError(f"{folder} has no images in class folders; put them into {folder}/<class>/ ({endings}).")
     if empty_classes := [name for name, files in classes.items() if not files]:
         raise UserError(f"{folder} has class folders without images ({endings}): {', '.join(empty_classes)}.")
-    if len(classes) == 1:
+    if len(classes) < fewest:
         name = next(iter(classes))
         raise UserError(f"{folder} has one class folder only, '{name}'; add another, or let root name the one above.")
     return classes
 
 
-def list_images(root: Path) -> Listing:
-    """Finds all images of all parts. Raises UserError where the folders do not make a data set."""
+def list_images(root: Path, *, of_known: bool = False) -> Listing:
+    """Finds all images of all parts. Raises UserError where the folders do not make a data set.
+
+    Args:
+        of_known: a network that knows its classes is asked about these: one is enough, and each part may have others.
+    """
     if not root.exists():
         raise UserError(f"data.root={root} does not exist; give a folder that has one folder of images a class.")
     if not root.is_dir():
         raise UserError(f"data.root={root} is a file; give a folder that has one folder of images a class.")
     folders = part_folders(root)
-    parts = {part: list_classes(folder) for part, folder in folders.items()}
-    names = sorted(parts["train"])
-    for part, classes in parts.items():
+    parts = {part: list_classes(folder, fewest=1 if of_known else 2) for part, folder in folders.items()}
+    names = sorted({name for classes in parts.values() for name in classes} if of_known else parts["train"])
+    for part, classes in ({} if of_known else parts).items():
         odd = [f"{name} is only in {folders['train'].name}/" for name in names if name not in classes]
         odd += [f"{name} is only in {folders[part].name}/" for name in sorted(classes) if name not in names]
         if odd:
             raise UserError(f"The class folders in {root} differ: {', '.join(odd)}. Give each part the same ones.")
-    rows = [(file, names.index(name), part) for part in parts for name in names for file in parts[part][name]]
+    rows = [(file, names.index(name), part) for part in parts for name in names for file in parts[part].get(name, ())]
     files, labels, of_part = zip(*rows, strict=True)
     return Listing(list(files), np.array(labels, np.int64), np.array(of_part), names)
 
@@ -264,7 +268,7 @@ class ImageFolder(DataModule):
         return adopt_pixels(self, preprocessing, self.plain)
 
     def load(self) -> Loaded:
-        listing = list_images(self.root)
+        listing = list_images(self.root, of_known=bool(self.earlier_classes))
         if self.earlier_classes:
             listing = listing.relabel(self.earlier_classes)
         notes: list[str] = []

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.data.base import PARTS, checked_shares, split_indices
+from zoo.data.base import PARTS, checked_shares, lacking, split_indices
 from zoo.data.corpus import read_file
-from zoo.data.csv import SEPARATORS, find_separator
+from zoo.data.csv_file import SEPARATORS, find_separator
 from zoo.data.pairs import Found, Pairs, Part
 from zoo.errors import UserError, suggest
 
@@ -235,11 +235,7 @@ class PairFiles(Pairs):
 def remarks(parts: dict[str, Part], shares: Sequence[float]) -> list[str]:
     """Parts that there are too few pairs for, and sources of val and test that training knows; a line each."""
     known = {src for src, _ in parts["train"]}
-    notes = [
-        f"There are too few pairs for a {part} part"
-        for part, share in zip(PARTS, shares, strict=True)
-        if share and part not in parts
-    ]
+    notes = lacking(parts, shares, "pairs")
     for part in PARTS[1:]:
         seen = sum(src in known for src, _ in parts.get(part, ()))
         if seen:

@@ -9,8 +9,8 @@ Axes: N steps of the whole series, B batch, L steps of the past, H steps ahead (
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,50 +21,14 @@ from torch.utils.data import Dataset
 
 from zoo.batches import SeriesBatch
 from zoo.data.base import PARTS, DataModule, Loaded
-from zoo.data.csv import read_csv
+from zoo.data.csv_file import read_csv
 from zoo.data.images import check_size, download, fingerprint
 from zoo.data.published import read_published
+from zoo.data.series_preprocessing import SeriesPreprocessing
 from zoo.data.sheet import Sheet, is_missing, is_number_column
-from zoo.errors import UserError, suggest
+from zoo.errors import UserError, listed, suggest
 
-
-@dataclass(frozen=True)
-class SeriesPreprocessing:
-    """(value - mean) / std of each column; plain containers, so that it can lie in a checkpoint.
-
-    Args:
-        columns: C names.
-        mean, std: C numbers each.
-        past, horizon: L and H.
-    """
-
-    columns: list[str]
-    mean: list[float]
-    std: list[float]
-    past: int
-    horizon: int
-
-    @classmethod
-    def fit(cls, train: np.ndarray, columns: Sequence[str], *, past: int, horizon: int) -> "SeriesPreprocessing":
-        """From the training part (N, C)."""
-        std = np.where(np.ptp(train, axis=0) > 0, train.std(0), 1.0)  # a column that never changes stays 0
-        return cls(list(columns), train.mean(0).tolist(), std.tolist(), past, horizon)
-
-    def __call__(self, values: np.ndarray) -> Tensor:
-        """(N, C) in their own units -> (N, C) float32, standardized."""
-        return torch.from_numpy(((values - self.mean) / self.std).astype(np.float32))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"kind": "series", **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> "SeriesPreprocessing":
-        """The inverse of `to_dict`. Raises UserError for what was learnt from something else."""
-        if state.get("kind") != "series":
-            raise UserError(
-                f"This model was trained on data of kind '{state.get('kind')}'; give it that, not a series."
-            )
-        return cls(**{key: value for key, value in state.items() if key != "kind"})
+FAR = 5  # standard deviations
 
 
 class SeriesWindows(Dataset):
@@ -143,6 +107,38 @@ class Series(DataModule):
         self.past, self.horizon, self.shares = past, future, shares
 
     source = "The series"  # what messages call it
+    commas: Collection[str] = ()  # see `SeriesPreprocessing`
+    known: SeriesPreprocessing | None = None  # of a pretrained network, of use where the columns are the same
+
+    def adopt(self, preprocessing: dict[str, Any]) -> str:
+        """See `DataModule.adopt`; whether the columns are the same is seen, and said, when the series is read."""
+        if preprocessing.get("kind") == "series":
+            self.known, self.loaded = SeriesPreprocessing.from_dict(preprocessing), None
+        return ""
+
+    def fitted(self, train: np.ndarray, names: list[str], notes: list[str]) -> SeriesPreprocessing:
+        """An earlier run's preprocessing, a pretrained network's, or that of the training part (N, C)."""
+        if self.earlier is not None:
+            return SeriesPreprocessing.from_dict(self.earlier)
+        own = SeriesPreprocessing.fit(train, names, past=self.past, horizon=self.horizon)
+        own = replace(own, commas=sorted(self.commas))
+        if self.known is None:
+            return own
+        known = replace(own, columns=self.known.columns, mean=self.known.mean, std=self.known.std)
+        if known.columns != names:
+            had = listed([repr(name) for name in known.columns])
+            notes.append(
+                f"The pretrained network has seen a series of other columns ({had}); those of this one are scaled by "
+                "themselves."
+            )
+            return own
+        notes.append("Columns have the scale that the pretrained network has seen; own_inputs=true leaves that.")
+        away = known(train).abs().mean(0)  # (C,)
+        means = zip(names, known.mean, own.mean, away, strict=True)
+        far = [f"{name!r} (mean {there:.4g} there, {here:.4g} here)" for name, there, here, much in means if much > FAR]
+        if far:
+            notes.append(f"Far from what the pretrained network has seen, as if in another unit: {listed(far)}.")
+        return known
 
     @abstractmethod
     def read(self, notes: list[str]) -> tuple[np.ndarray, list[str]]:
@@ -152,11 +148,7 @@ class Series(DataModule):
         notes: list[str] = []
         values, names = self.read(notes)
         starts = self.windows(len(values))
-        fitted = (
-            SeriesPreprocessing.fit(values[: self.num_train(len(values))], names, past=self.past, horizon=self.horizon)
-            if self.earlier is None
-            else SeriesPreprocessing.from_dict(self.earlier)
-        )
+        fitted = self.fitted(values[: self.num_train(len(values))], names, notes)
         scaled = fitted(values)
         sizes = {"past": self.past, "horizon": self.horizon}
         return Loaded(
@@ -245,13 +237,21 @@ class SeriesCsv(Series):
         self.source = str(path)
 
     def read(self, notes: list[str]) -> tuple[np.ndarray, list[str]]:
-        sheet = read_csv(self.path, separator=self.separator, encoding=self.encoding, min_columns=1)
+        before = SeriesPreprocessing.from_dict(self.earlier) if self.earlier else self.known
+        commas = before.commas if before else ()
+        sheet = read_csv(self.path, separator=self.separator, encoding=self.encoding, min_columns=1, commas=commas)
+        notes += [f"In {self.path} {note}" for note in sheet.notes]
         names = self.chosen(sheet, notes)
+        self.commas = sheet.commas.intersection(names)
         return np.stack([column_of(sheet, name) for name in names], axis=1), names
 
     def chosen(self, sheet: Sheet, notes: list[str]) -> list[str]:
         """Names of the columns that are read. Raises UserError where one is not there, or none holds numbers."""
         wanted = self.columns if self.earlier is None else SeriesPreprocessing.from_dict(self.earlier).columns
+        if wanted is None and self.known is not None and self.date not in self.known.columns:
+            seen = self.known.columns
+            if all(name in sheet.columns and is_number_column(sheet, name) for name in seen):
+                wanted = seen
         for name in [*(wanted or []), *([] if self.date is None else [self.date])]:
             if name not in sheet.columns:
                 raise UserError(f"{sheet.source} has no column {name!r}{suggest(name, sheet.columns)}")
@@ -274,8 +274,8 @@ def column_of(sheet: Sheet, name: str) -> np.ndarray:
     for i, cell in enumerate(sheet.columns[name]):
         if is_missing(cell):
             raise UserError(
-                f"{sheet.at(i, name)}: the value is missing; fill it in, for instance with the one before it, or name "
-                "other columns in data.columns."
+                f"{sheet.missing(i, name)}; fill it in, for instance with the one before it, or name other columns in "
+                "data.columns."
             )
     return sheet.numbers(name)
 

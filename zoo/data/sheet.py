@@ -4,8 +4,8 @@ Axes: N rows
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,12 @@ FLAGS = {"0": 0.0, "no": 0.0, "false": 0.0, "1": 1.0, "yes": 1.0, "true": 1.0}
 
 def is_missing(cell: Cell) -> bool:
     return cell is None or str(cell).strip() in MISSING
+
+
+def counts_as_missing(cells: Iterable[Cell]) -> str:
+    """Which words among missing cells are taken for such, since somebody may mean a class or a name by them."""
+    words = sorted({str(cell).strip() for cell in cells if cell is not None} - {""})
+    return f"{', '.join(map(repr, words))} {'counts' if len(words) == 1 else 'count'} as such" if words else ""
 
 
 def number(cell: Cell) -> float | None:
@@ -54,11 +60,15 @@ class Sheet:
         columns: the cells of each column.
         rows: number of each row in its file, for messages; 1..N where it is left out.
         source: name of the file, for messages.
+        commas: names of the columns whose file writes numbers with decimal commas or points between thousands.
+        notes: what there is to say of how it was read, a line each.
     """
 
     columns: dict[str, list[Cell]]
     rows: list[int] = field(default_factory=list)
     source: str = "The table"
+    commas: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -69,10 +79,11 @@ class Sheet:
 
     def take(self, indices: Sequence[int]) -> "Sheet":
         columns = {name: [cells[i] for i in indices] for name, cells in self.columns.items()}
-        return Sheet(columns, [self.rows[i] for i in indices] if self.rows else [i + 1 for i in indices], self.source)
+        rows = [self.rows[i] for i in indices] if self.rows else [i + 1 for i in indices]
+        return replace(self, columns=columns, rows=rows)
 
     def select(self, names: Sequence[str]) -> "Sheet":
-        return Sheet({name: self.columns[name] for name in names}, self.rows, self.source)
+        return replace(self, columns={name: self.columns[name] for name in names})
 
     def numbers(self, column: str, *, fill: float | None = None) -> np.ndarray:
         """(N,) float64. Raises UserError at a cell that is no finite number, or empty where there is no `fill`."""
@@ -107,10 +118,14 @@ class Sheet:
 
     def _filled(self, index: int, column: str, fill: Any) -> Any:
         if fill is None:
-            raise UserError(
-                f"{self.at(index, column)}: the value is missing; fill it in, or train with data.impute=true."
-            )
+            raise UserError(f"{self.missing(index, column)}; fill it in, or train with data.impute=true.")
         return fill
+
+    def missing(self, index: int, column: str, more: str = "") -> str:
+        """The start of a message about a cell that is missing; a word that counts as such is named."""
+        words = [more, counts_as_missing([self.columns[column][index]])]
+        said = "; ".join(filter(None, words))
+        return f"{self.at(index, column)}: the value is missing{f' ({said})' if said else ''}"
 
 
 def nearly_none(num_strays: int, total: int) -> bool:

@@ -12,10 +12,15 @@ import torch
 from torch import Tensor
 
 from zoo.batches import TableBatch
-from zoo.data.base import PARTS, DataModule, InMemory, Loaded, split_indices
+from zoo.data.base import PARTS, DataModule, InMemory, Loaded, lacking, split_indices
 from zoo.data.sheet import Cell, Sheet, class_name
-from zoo.data.table_preprocessing import TablePreprocessing
-from zoo.errors import UserError
+from zoo.data.table_preprocessing import NumberColumn, TablePreprocessing, target_names
+from zoo.errors import UserError, listed
+
+LEAVES = "own_inputs=true leaves that"
+UNKNOWN = "those of this one are prepared by themselves, and its first layer knows nothing of them."
+SHARES = (0.7, 0.15, 0.15)  # of train, val and test
+FAR = 5  # standard deviations
 
 
 def label_counts(labels: Tensor, num_classes: int) -> list[int]:
@@ -24,8 +29,51 @@ def label_counts(labels: Tensor, num_classes: int) -> list[int]:
     return [int(count) for count in counts]
 
 
+def far_off(fitted: TablePreprocessing, train: Sheet) -> list[str]:
+    """A line on columns whose values lie far from those that a pretrained network has seen, as in another unit."""
+    far = []
+    for column in fitted.columns:
+        if isinstance(column, NumberColumn):
+            values = train.numbers(column.name, fill=column.fill)
+            if abs(values.mean() - column.mean) > FAR * column.std or values.std() > FAR * column.std:
+                far.append(f"{column.name!r} (mean {column.mean:.4g} there, {values.mean():.4g} here)")
+    return [f"Far from what the pretrained network has seen, as if in another unit: {listed(far)}."] if far else []
+
+
 class Table(DataModule):
     """Base of the tables: subclasses read sheets in `load`, `cut` them into parts and `assemble` these."""
+
+    known: dict[str, Any] | None = None  # preprocessing of a pretrained network, of use where the columns are the same
+
+    def adopt(self, preprocessing: dict[str, Any]) -> str:
+        """See `DataModule.adopt`; whether the columns are the same is seen, and said, when the table is read."""
+        if preprocessing.get("kind") == "table":
+            self.known, self.loaded = preprocessing, None
+        return ""
+
+    def fitted(
+        self, train: Sheet, *, target: str | list[str], regression: bool, impute: bool, notes: list[str]
+    ) -> TablePreprocessing:
+        """An earlier run's preprocessing, or that of the training part, with a pretrained network's columns."""
+        if self.earlier is not None:
+            return TablePreprocessing.from_dict(self.earlier)
+        if self.known is None:
+            return TablePreprocessing.fit(train, target=target, regression=regression, impute=impute)
+        known = TablePreprocessing.from_dict(self.known)
+        targets = target_names(target)
+        if not known.knows(train.select([name for name in train.columns if name not in targets])):
+            self.known = None
+            had = listed([repr(column.name) for column in known.columns])
+            notes.append(f"The pretrained network has seen a table with other columns ({had}); {UNKNOWN}")
+            return TablePreprocessing.fit(train, target=target, regression=regression, impute=impute)
+        seen = [column.name for column in known.columns]
+        own = train.select([*seen, *targets])
+        fitted = TablePreprocessing.fit(own, target=target, regression=regression, impute=impute).with_columns_of(known)
+        others = [repr(name) for name in train.columns if name not in own.columns]
+        left = f" It has not seen {listed(others)}: left out." if others else ""
+        notes.append(f"Columns have the order and the scale that the pretrained network has seen; {LEAVES}.{left}")
+        notes += far_off(fitted, own)
+        return fitted
 
     def cut(
         self,
@@ -33,7 +81,7 @@ class Table(DataModule):
         *,
         target: str | list[str],
         regression: bool,
-        shares: tuple[float, float, float] = (0.7, 0.15, 0.15),
+        shares: tuple[float, float, float] = SHARES,
     ) -> dict[str, Sheet]:
         """The parts that have rows, drawn from the seed; every class of a single target is cut by the same shares."""
         labels = None
@@ -50,14 +98,11 @@ class Table(DataModule):
         regression: bool,
         impute: bool = False,
         notes: Sequence[str] = (),
+        shares: tuple[float, float, float] = SHARES,
     ) -> Loaded:
         """Fits the preprocessing to the training part (or takes an earlier run's) and encodes all parts with it."""
-        fitted = (
-            TablePreprocessing.fit(parts["train"], target=target, regression=regression, impute=impute)
-            if self.earlier is None
-            else TablePreprocessing.from_dict(self.earlier)
-        )
         data, said, digest = {}, list(notes), hashlib.sha256()
+        fitted = self.fitted(parts["train"], target=target, regression=regression, impute=impute, notes=said)
         scale = self.scale(fitted, parts["train"]) if regression else {}
         for name, sheet in parts.items():
             x, new = fitted.encode(sheet)  # (N, F)
@@ -68,7 +113,7 @@ class Table(DataModule):
             data[name] = InMemory(TableBatch, x, y)
             said += [f"In the {name} part {note}" for note in new]
             digest.update(x.numpy().tobytes() + y.numpy().tobytes())
-        said += [f"There are too few rows for a {name} part." for name in PARTS if name not in parts]
+        said += lacking(parts, shares)
         facts: dict[str, Any] = {"kind": fitted.task, "num_features": len(fitted.features)}
         if regression:
             facts |= {"num_targets": len(fitted.targets), **scale}
@@ -88,8 +133,11 @@ class Table(DataModule):
 
     def scale(self, fitted: TablePreprocessing, train: Sheet) -> dict[str, list[float]]:
         """Mean and deviation of each of K real-valued targets, by which they are standardized."""
-        if self.earlier is not None:
-            return {"target_mean": self.earlier["target_mean"], "target_std": self.earlier["target_std"]}
+        earlier = self.earlier
+        if earlier is None and self.known is not None and self.known.get("target") == fitted.target:
+            earlier = self.known  # the same answers: the output layer speaks in their scale
+        if earlier is not None and "target_mean" in earlier:
+            return {"target_mean": earlier["target_mean"], "target_std": earlier["target_std"]}
         # A net starts with outputs near 0 and of size 1; so do its targets, in units of the training part's spread.
         values = fitted.encode_target(train).double()  # (N, K)
         spread = values.std(0, correction=0)  # (K,)

@@ -8,7 +8,7 @@ Axes: N rows, F features after encoding, V values of a text column, K classes, l
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,13 @@ NO_VALUE = "(missing)"  # the category of empty cells in a text column
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """(value - mean) / std; `fill` stands in for an empty cell, None refuses it."""
+    """(value - mean) / std; `fill` stands in for an empty cell, None refuses it; `comma`: the file writes 3,5."""
 
     name: str
     mean: float
     std: float
     fill: float | None
+    comma: bool = False
 
     @classmethod
     def fit(cls, sheet: Sheet, name: str, *, impute: bool) -> "NumberColumn":
@@ -36,7 +37,17 @@ class NumberColumn:
         fill = float(np.median(present)) if impute and present else None  # type: ignore[arg-type]
         values = sheet.numbers(name, fill=fill)
         std = float(values.std()) if np.ptp(values) > 0 else 1.0
-        return cls(name, float(values.mean()), std, fill)
+        return cls(name, float(values.mean()), std, fill, name in sheet.commas)
+
+    def knows(self, sheet: Sheet) -> bool:
+        """Whether the column of a sheet is of this kind."""
+        return is_number_column(sheet, self.name)
+
+    def completed(self, own: "NumberColumn | TextColumn") -> "NumberColumn":
+        """With what the same column of another table has besides: what stands in for empty cells, decimal commas."""
+        if not isinstance(own, NumberColumn):
+            return self
+        return replace(self, fill=own.fill if self.fill is None else self.fill, comma=self.comma or own.comma)
 
     @property
     def features(self) -> list[str]:
@@ -62,6 +73,14 @@ class TextColumn:
         counts = Counter(sheet.texts(name, fill=NO_VALUE if impute else None))
         fill = NO_VALUE if NO_VALUE in counts else min(counts, key=lambda value: (-counts[value], value))
         return cls(name, sorted(counts), fill if impute else None)
+
+    def knows(self, sheet: Sheet) -> bool:
+        """Whether the column of a sheet has a value that is known."""
+        return not set(self.values).isdisjoint(sheet.texts(self.name, fill=NO_VALUE))
+
+    def completed(self, own: "NumberColumn | TextColumn") -> "TextColumn":
+        """With what stands in for empty cells of the same column of another table; a new value is all 0."""
+        return replace(self, fill=own.fill) if self.fill is None and isinstance(own, TextColumn) else self
 
     @property
     def features(self) -> list[str]:
@@ -146,6 +165,20 @@ class TablePreprocessing:
     def features(self) -> list[str]:
         """Names of the F features."""
         return [feature for column in self.columns for feature in column.features]
+
+    @property
+    def commas(self) -> frozenset[str]:
+        """Names of the columns that had decimal commas in the file of training."""
+        return frozenset(column.name for column in self.columns if isinstance(column, NumberColumn) and column.comma)
+
+    def knows(self, sheet: Sheet) -> bool:
+        """Whether a sheet has all columns of the features, and each is of the kind that it was."""
+        return all(column.name in sheet.columns and column.knows(sheet) for column in self.columns)
+
+    def with_columns_of(self, earlier: "TablePreprocessing") -> "TablePreprocessing":
+        """Features as another network has them, in its order and scale; the answers are one's own."""
+        own = {column.name: column for column in self.columns}
+        return replace(self, columns=[column.completed(own[column.name]) for column in earlier.columns])
 
     def check(self, sheet: Sheet) -> None:
         """Raises UserError where a column that the model sees is not there."""

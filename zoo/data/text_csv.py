@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.data.base import PARTS, checked_shares, split_indices
-from zoo.data.csv import MOST_CLASSES, read_csv
+from zoo.data.base import PARTS, checked_shares, lacking, split_indices
+from zoo.data.csv import MOST_CLASSES
+from zoo.data.csv_file import read_csv
 from zoo.data.sheet import Sheet, class_name, number
 from zoo.data.texts import Labelled, Part, Texts
 from zoo.errors import UserError, suggest
@@ -38,9 +39,17 @@ def read_texts(sheet: Sheet, column: str, *, key: str) -> list[str]:
     return texts
 
 
+def read_classes(sheet: Sheet, target: str) -> list[str]:
+    """N names of classes. Raises UserError at an empty cell; "None" and "NA" are names here, as they are words."""
+    names = [class_name(cell) for cell in sheet.columns[target]]
+    if "" in names:
+        raise UserError(f"{sheet.at(names.index(''), target)}: the value is missing; fill it in, or delete the row.")
+    return names
+
+
 def names_of_classes(sheet: Sheet, target: str) -> list[str]:
     """The classes that a file has, sorted. Raises UserError where they are none to learn."""
-    names = {class_name(text) for text in sheet.texts(target)}
+    names = set(read_classes(sheet, target))
     numeric = all(number(name) is not None for name in names)
     if len(names) < 2:
         (name,) = names
@@ -106,7 +115,7 @@ class TextCsv(Texts):
         if self.test_path is not None:
             other = self.sheet(self.test_path)
             parts["test"], rows["test"] = self.labelled(other, names), [f"row {row}" for row in other.rows]
-        notes = [f"There are too few rows for a {name} part" for name in PARTS if name not in parts]
+        notes = lacking(parts, shares)
         return Labelled(parts, names, notes, rows)
 
     def sheet(self, path: str) -> Sheet:
@@ -120,7 +129,7 @@ class TextCsv(Texts):
     def labelled(self, sheet: Sheet, names: list[str]) -> Part:
         """Texts and labels of all rows. Raises UserError for an empty cell and for a class that is not in `names`."""
         texts, label = read_texts(sheet, self.text, key="data.text"), {name: k for k, name in enumerate(names)}
-        found = [class_name(cell) for cell in sheet.texts(self.target)]
+        found = read_classes(sheet, self.target)
         new = [i for i, name in enumerate(found) if name not in label]
         if new:
             raise UserError(

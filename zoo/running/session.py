@@ -1,5 +1,6 @@
 """A run that is ready to start: fit, test, and what is reported of it."""
 
+import re
 import sys
 import time
 import warnings
@@ -15,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from zoo.callbacks.checkpointing import RunCheckpoint
 from zoo.callbacks.panels import Panels
 from zoo.checkpoint import read
-from zoo.errors import UserError
+from zoo.errors import UserError, suggest
 
 
 def peak_memory_mb() -> float:
@@ -75,6 +76,7 @@ class Run:
             try:
                 function(*arguments, **options)
             except MisconfigurationException as error:
+                self._explain_monitor(r"ReduceLROnPlateau conditioned on metric (\S+)", "scheduler.monitor", error)
                 raise UserError(f"The trainer refuses this: {error}") from error
             except ValueError as error:
                 if not str(error).startswith("Expected more than 1 value per channel"):
@@ -84,9 +86,16 @@ class Run:
                     "data.batch_size."
                 ) from error
             except RuntimeError as error:
-                if not str(error).startswith("Early stopping conditioned on"):
-                    raise
-                raise UserError(f"callbacks.early_stopping.monitor: {error}") from error
+                self._explain_monitor(
+                    "Early stopping conditioned on metric `([^`]+)`", "callbacks.early_stopping.monitor", error
+                )
+                raise
+
+    def _explain_monitor(self, pattern: str, key: str, error: Exception) -> None:
+        """Raises a UserError where Lightning has looked for a metric in vain."""
+        if found := re.match(pattern, str(error)):
+            there = suggest(found[1], self.trainer.callback_metrics)
+            raise UserError(f"{key}={found[1]}: there is no such metric{there}") from error
 
     def _collect(self, prefix: str = "") -> None:
         metrics = self.trainer.callback_metrics

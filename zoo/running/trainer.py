@@ -11,6 +11,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment, TorchEl
 
 from zoo.callbacks.averaging import Averaging
 from zoo.callbacks.checkpointing import AtomicCheckpointIO, RunCheckpoint
+from zoo.callbacks.early_stopping import EarlyStopping
 from zoo.callbacks.exact_resume import ProcessState
 from zoo.callbacks.panels import Panels
 from zoo.config.instantiate import make
@@ -77,6 +78,8 @@ def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer
     callbacks = [*build_callbacks(config, task), Panels(config), ProcessState(config["seed"]), Averaging(), checkpoint]
     if "val" not in parts:
         settings["limit_val_batches"] = 0
+    if settings.get("limit_val_batches") == 0:
+        check_monitors(config, callbacks, has_part="val" in parts)
     try:
         trainer = make(
             settings,
@@ -98,6 +101,20 @@ def build_trainer(config: dict[str, Any], task: Any, data: Any) -> tuple[Trainer
         raise trainer_error(settings, error) from error
     use_lean_loop(trainer, wanted=lean)
     return trainer, checkpoint
+
+
+def check_monitors(config: dict[str, Any], callbacks: list[Any], *, has_part: bool) -> None:
+    """Raises UserError where something waits for validation that never comes.
+
+    Args:
+        has_part: the data has a validation part, and trainer.limit_val_batches=0 leaves it out.
+    """
+    watched = [("scheduler.monitor", str((config.get("scheduler") or {}).get("monitor", "")))]
+    watched += [("callbacks.early_stopping.monitor", c.monitor) for c in callbacks if isinstance(c, EarlyStopping)]
+    for key, metric in watched:
+        if metric.startswith("val/"):
+            why = "trainer.limit_val_batches=0 leaves validation out" if has_part else "the data has no validation part"
+            raise UserError(f"{key}={metric} never comes, since {why}; change that, or watch train/loss.")
 
 
 def trainer_error(settings: dict[str, Any], error: UserError) -> UserError:

@@ -113,7 +113,7 @@ def known_images(root: Path) -> Known:
 
 def known_rows(predictor: Predictor, path: Path, reading: Mapping[str, str]) -> Known:
     """The column of a table that `target` names, else that of training where it is there."""
-    from zoo.data.csv import read_csv
+    from zoo.data.csv_file import read_csv
 
     if predictor.preprocessing["kind"] not in ("table", "text"):
         return Known()
@@ -125,17 +125,21 @@ def known_rows(predictor: Predictor, path: Path, reading: Mapping[str, str]) -> 
         if "target" in reading:
             raise UserError(f"{path} has no column '{column}' (data.target){suggest(str(column), sheet.columns)}")
         return Known()
-    return known_column(sheet, str(column), str(path))
+    return known_column(sheet, str(column), str(path), of_texts=predictor.preprocessing["kind"] == "text")
 
 
-def known_column(sheet: Sheet, column: str, path: str) -> Known:
-    """Classes, or quantities where the column has many numbers. Raises UserError for an empty cell."""
+def known_column(sheet: Sheet, column: str, path: str, *, of_texts: bool) -> Known:
+    """Classes, or quantities where the column has many numbers. Raises UserError for an empty cell.
+
+    Args:
+        of_texts: "None" and "NA" are names, and not missing.
+    """
     from zoo.data.csv import find_regression
 
     cells = sheet.columns[column]
-    empty = [i for i, cell in enumerate(cells) if is_missing(cell)]
+    empty = [i for i, cell in enumerate(cells) if (not cell if of_texts else is_missing(cell))]
     if empty:
-        raise UserError(f"{sheet.at(empty[0], column)}: the label is missing; fill it in, or delete the row.")
+        raise UserError(f"{sheet.missing(empty[0], column)}; fill it in, or delete the row.")
     places: list[Place] = [(path, row) for row in sheet.rows]
     if find_regression(sheet, column):
         return Known("regression", [column], dict(zip(places, sheet.numbers(column).tolist(), strict=True)))

@@ -85,7 +85,7 @@ def open_images(model: Trained, path: Path, reading: Mapping[str, str]) -> Input
 
 def open_table(model: Trained, path: Path, reading: Mapping[str, str]) -> Inputs:
     """The rows of a CSV file: columns are found by their names, others than those of training are left alone."""
-    from zoo.data.csv import read_csv
+    from zoo.data.csv_file import read_csv
     from zoo.data.table_preprocessing import TablePreprocessing
 
     prepare = loaded(TablePreprocessing.from_dict, model.preprocessing)
@@ -94,9 +94,10 @@ def open_table(model: Trained, path: Path, reading: Mapping[str, str]) -> Inputs
         kind = "a folder" if path.is_dir() else "an image"
         raise UserError(f"{path} is {kind}, and this model was trained on a table; give it a CSV file with {columns}.")
     given = {key: model.data[key] for key in ("separator", "encoding") if model.data.get(key)} | dict(reading)
-    sheet = read_csv(path, min_columns=1, **given)
+    sheet = read_csv(path, min_columns=1, commas=prepare.commas, **given)
     places: list[Place] = [(str(path), row) for row in sheet.rows]
     x, notes = prepare.encode(sheet)  # (N, F)
+    notes = [*sheet.notes, *notes]
     chunks = ((places[i : i + CHUNK], x[i : i + CHUNK]) for i in range(0, len(places), CHUNK))
     return Inputs(len(places), chunks, notes=[f"In {path} {note}" for note in notes])
 
@@ -128,7 +129,7 @@ def open_texts(model: Trained, path: Path, reading: Mapping[str, str]) -> Inputs
 
 def texts_of_table(path: Path, given: Mapping[str, str]) -> list[tuple[int, str]]:
     """Row and text of each row of a CSV file, from the column that `text` names, else its only one or `text`."""
-    from zoo.data.csv import read_csv
+    from zoo.data.csv_file import read_csv
 
     reading = {key: given[key] for key in ("separator", "encoding") if key in given}
     sheet = read_csv(path, min_columns=1, **reading)
@@ -157,8 +158,9 @@ def inputs_of_texts(model: Trained, places: list[Place], texts: list[str], where
 
 def open_series(model: Trained, path: Path, reading: Mapping[str, str]) -> Inputs:
     """The last steps of a CSV file: the past of those to come, of which each is answered by itself."""
-    from zoo.data.csv import read_csv
-    from zoo.data.series import SeriesPreprocessing, column_of
+    from zoo.data.csv_file import read_csv
+    from zoo.data.series import column_of
+    from zoo.data.series_preprocessing import SeriesPreprocessing
 
     prepare = loaded(SeriesPreprocessing.from_dict, model.preprocessing)
     columns = ", ".join(prepare.columns)
@@ -166,7 +168,8 @@ def open_series(model: Trained, path: Path, reading: Mapping[str, str]) -> Input
         kind = "a folder" if path.is_dir() else "an image"
         raise UserError(f"{path} is {kind}, and this model was trained on a series; give it a CSV file with {columns}.")
     given = {key: model.data[key] for key in ("separator", "encoding") if model.data.get(key)} | dict(reading)
-    sheet = read_csv(path, min_columns=1, **{key: given[key] for key in ("separator", "encoding") if key in given})
+    reading = {key: given[key] for key in ("separator", "encoding") if key in given}
+    sheet = read_csv(path, min_columns=1, commas=prepare.commas, **reading)
     for name in prepare.columns:
         if name not in sheet.columns:
             raise UserError(f"{path} has no column {name!r}{suggest(name, sheet.columns)}")
@@ -178,7 +181,7 @@ def open_series(model: Trained, path: Path, reading: Mapping[str, str]) -> Input
     last = sheet.take(range(len(sheet) - prepare.past, len(sheet)))
     past = prepare(np.stack([column_of(last, name) for name in prepare.columns], axis=1))[None]  # (1, L, K)
     places: list[Place] = [(str(path), last.rows[-1] + step) for step in range(1, prepare.horizon + 1)]
-    return Inputs(prepare.horizon, [(places, past)])
+    return Inputs(prepare.horizon, [(places, past)], notes=[f"In {path} {note}" for note in sheet.notes])
 
 
 def image_endings() -> set[str]:
