@@ -22,7 +22,7 @@ from zoo.data.sheet import (
 )
 from zoo.data.table import Table
 from zoo.data.table_preprocessing import NO_VALUE, TablePreprocessing
-from zoo.errors import UserError, suggest
+from zoo.errors import UserError, listed, suggest
 
 KINDS = ("auto", "classification", "regression")
 MOST_CLASSES = 20  # an integer target of more values is a quantity
@@ -212,7 +212,7 @@ class Csv(Table):
         for name in self.targets:
             if name not in sheet.columns:
                 raise UserError(f"{path} has no column '{name}' (data.target){suggest(name, sheet.columns)}")
-        sheet = sheet.select(self.kept(path, sheet))
+        sheet = sheet.select(self.kept(path, sheet, notes))
         gaps = [(i, name) for name, cells in sheet.columns.items() for i, cell in enumerate(cells) if is_missing(cell)]
         if gaps and not self.impute:
             first = min(gaps, key=lambda gap: gap[0])
@@ -233,8 +233,8 @@ class Csv(Table):
             )
         return sheet.take(known)
 
-    def kept(self, path: str, sheet: Sheet) -> list[str]:
-        """Names of the columns to look at: those that an earlier run looked at, else all but the ignored ones."""
+    def kept(self, path: str, sheet: Sheet, notes: list[str]) -> list[str]:
+        """Columns to look at: those of an earlier run or a pretrained network, else all but the ignored ones."""
         if self.earlier is not None:
             earlier = TablePreprocessing.from_dict(self.earlier)
             if sorted(earlier.targets) != sorted(self.targets):
@@ -250,7 +250,13 @@ class Csv(Table):
         for name in self.ignore:
             if name not in sheet.columns:
                 raise UserError(f"{path} has no column '{name}' (data.ignore){suggest(name, sheet.columns)}")
-        return [name for name in sheet.columns if name not in self.ignore]
+        names = [name for name in sheet.columns if name not in self.ignore]
+        seen = self.seen(sheet.select([name for name in names if name not in self.targets]))
+        others = [repr(name) for name in names if name not in (*seen, *self.targets)]
+        line = f"Left out, since the pretrained network has not seen them: {listed(others)}."
+        if seen and others and line not in notes:  # of the test file, too
+            notes.append(line)
+        return [*seen, *self.targets] if seen else names
 
     def read_parts(self, sheet: Sheet, regression: bool, notes: list[str]) -> dict[str, Sheet]:
         """Cuts the file; the test part is the second file where there is one."""
@@ -272,10 +278,7 @@ class Csv(Table):
     def useful(self, train: Sheet, num_rows: int, notes: list[str]) -> list[str]:
         """Names of the columns that are kept; the others are noted."""
         names = [name for name in train.columns if name not in self.targets]
-        if self.earlier is not None:
-            return names
-        known = TablePreprocessing.from_dict(self.known) if self.known else None
-        if known is not None and known.knows(train.select(names)):  # a column that is constant here was none there
+        if self.earlier is not None or self.seen(train.select(names)):  # a column that is constant here was none there
             return names
         why = {name: why_useless(train, name, num_rows=num_rows, alone=len(names) == 1) for name in names}
         dropped = [f"Column {name!r} is left out: {reason}." for name, reason in why.items() if reason]

@@ -61,19 +61,22 @@ class Table(DataModule):
             return TablePreprocessing.fit(train, target=target, regression=regression, impute=impute)
         known = TablePreprocessing.from_dict(self.known)
         targets = target_names(target)
-        if not known.knows(train.select([name for name in train.columns if name not in targets])):
+        seen = self.seen(train.select([name for name in train.columns if name not in targets]))
+        if not seen:
             self.known = None
             had = listed([repr(column.name) for column in known.columns])
             notes.append(f"The pretrained network has seen a table with other columns ({had}); {UNKNOWN}")
             return TablePreprocessing.fit(train, target=target, regression=regression, impute=impute)
-        seen = [column.name for column in known.columns]
         own = train.select([*seen, *targets])
         fitted = TablePreprocessing.fit(own, target=target, regression=regression, impute=impute).with_columns_of(known)
-        others = [repr(name) for name in train.columns if name not in own.columns]
-        left = f" It has not seen {listed(others)}: left out." if others else ""
-        notes.append(f"Columns have the order and the scale that the pretrained network has seen; {LEAVES}.{left}")
+        notes.append(f"Columns have the order and the scale that the pretrained network has seen; {LEAVES}.")
         notes += far_off(fitted, own)
         return fitted
+
+    def seen(self, features: Sheet) -> list[str]:
+        """Names of a pretrained network's columns, where these are among them and of the same kind; else none."""
+        known = None if self.known is None else TablePreprocessing.from_dict(self.known)
+        return [column.name for column in known.columns] if known is not None and known.knows(features) else []
 
     def cut(
         self,
