@@ -265,6 +265,69 @@ def test_what_lies_in_images_is_counted_over_all_processes(tmp_path, also):
     assert len(found["rows"]) == 2
 
 
+WEIGHTS = "task.class_weights=[1,2,3,4,5,6,7,8,9,0.5]"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "also",
+    [WEIGHTS, f"{WEIGHTS} trainer.accumulate_grad_batches=2 task.label_smoothing=0.1", f"{WEIGHTS} task.loss=hinge"],
+)
+def test_classes_weigh_as_much_in_every_share(tmp_path, also):
+    """The loss is a mean over weights, of which shares of equal size have unequal sums."""
+    settings = ["optimizer=sgd", "precision=64-true", "steps=28", f"also={also}"]
+    found = execute("processes", tmp_path, *settings)
+    assert found["holds"], found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("also", ["model=dann data=shifted_digits task.method=none", "model=dann data=digits"])
+def test_a_head_that_nobody_asks_stays_as_it_is(tmp_path, also):
+    """Several processes wait for a gradient of each parameter; weight decay would shrink one whose gradient is 0."""
+    small = ["data.fraction=0.05", "trainer.precision=64-true", "optimizer=adamw", "optimizer.weight_decay=0.1",
+             "trainer.max_epochs=1", "data.batch_size=32", *also.split()]  # fmt: skip
+    one, two = (processes.train(tmp_path / str(number), number, *small) for number in (1, 2))
+    row = processes.compare(one, two)
+    assert all(row[name] < 1e-9 for name in processes.FIGURES), row
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_line_search_goes_the_same_way_in_every_process(tmp_path):
+    """It compares losses: those of the whole batch, not of the shares. In float64 30 iterations differ by rounding."""
+    settings = ["model=mlp", "data=iris", "optimizer=lbfgs", "data.batch_size=full", "trainer.max_epochs=30",
+                "trainer.precision=64-true"]  # fmt: skip
+    one, two = (processes.train(tmp_path / str(number), number, *settings) for number in (1, 2))
+    losses = [[step["loss"] for step in run["steps"]] for run in (one, two)]
+    assert processes.apart(*(found[:5] for found in losses)) < 1e-6
+    assert losses[1][-1] == pytest.approx(losses[0][-1], abs=0.01)
+
+
+@pytest.mark.slow
+def test_some_processes_may_have_no_sample_to_validate(tmp_path):
+    """Of three rows one has two and the other one, of which no variance can be told: all must ask the same."""
+    rows = [f"{i},{i * i % 7},{i * 0.5 + i % 3}" for i in range(20)]
+    (tmp_path / "small.csv").write_text("\n".join(["a,b,y", *rows]) + "\n")
+    settings = ["model=mlp", "data=csv", f"data.path={tmp_path / 'small.csv'}", "data.target=y", "trainer.max_epochs=1",
+                "trainer.precision=64-true"]  # fmt: skip
+    one, three = (processes.train(tmp_path / str(number), number, *settings) for number in (1, 3))
+    row = processes.compare(one, three)
+    assert all(row[name] < 1e-9 for name in processes.FIGURES), row
+    assert "val/r2" in one["val"][0]
+
+
+@pytest.mark.slow
+def test_an_episode_to_validate_is_that_of_a_whole_batch(tmp_path):
+    settings = ["model=mlp", "data=digits", "task=prototypical", "data.eval_batch_size=67", "optimizer.lr=0",
+                "trainer.max_epochs=1", "trainer.precision=64-true"]  # fmt: skip
+    one, three = (processes.train(tmp_path / str(number), number, *settings) for number in (1, 3))
+    row = processes.compare(one, three)
+    assert max(row["validation"], row["test"]) < 1e-9, row
+    assert 0.3 < one["test"][0]["test/accuracy"] < 1
+
+
 def test_what_a_sample_is_does_not_depend_on_its_padding():
     """The drivers compare samples of batches that are padded to different lengths."""
     short = TextBatch(torch.tensor([[3, 4]]), torch.ones(1, 2, dtype=torch.bool), torch.tensor([1]))

@@ -333,3 +333,12 @@ def test_huber_is_squared_within_delta_and_linear_beyond(delta):
         formula,
         lambda a: F.huber_loss(a, y, delta=delta),
     )
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "hinge", "cross_entropy_of_probabilities"])
+def test_a_batch_that_weighs_nothing_has_no_loss(name):
+    outputs, weights = torch.rand(4, 3).softmax(1).requires_grad_(), torch.tensor([0.0, 1.0, 2.0])
+    loss = supervised.LOSSES[name].function(outputs, torch.zeros(4, dtype=torch.long), class_weights=weights)
+    loss.backward()
+    assert loss.item() == 0
+    assert outputs.grad.eq(0).all()

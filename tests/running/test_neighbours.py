@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from zoo.running.neighbours import Neighbours
+
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = """
 import json, os, sys, time
@@ -113,3 +115,25 @@ def test_a_lost_neighbour_is_said_at_once(said):
         text, seconds = one["lost"]
         assert text == "Connection closed by peer: process 1"
         assert seconds < 20
+
+
+@pytest.fixture
+def pair(monkeypatch):
+    """A process whose only neighbour is at the other end of a socket."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    here, there = socket.socketpair()
+    yield Neighbours({1: here}), there
+    here.close()
+    there.close()
+
+
+def test_a_neighbour_that_is_lost_is_told_whether_bytes_are_sent_or_awaited(pair):
+    """The first is a broken pipe and the second an end of file; whoever ends the run knows one of them."""
+    neighbours, there = pair
+    there.sendall(b".")
+    neighbours.meet()
+    there.close()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="Connection closed by peer: process 1"):
+            neighbours.meet()

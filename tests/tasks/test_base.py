@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from zoo.tasks.base import Means, unreached
 from zoo.tasks.skipgram import Skipgram
 
 
@@ -26,3 +27,22 @@ def test_batches_to_an_update_are_weighted_by_the_items_of_all_processes(process
     task.num_items_everywhere = 7
     (task.accumulated(2 * weight.sum(), True, number) / number).backward()
     assert weight.grad.item() == pytest.approx(2.0), "an update forgets the batches before it"
+
+
+def test_means_are_over_items_but_for_what_is_over_samples():
+    means, other = Means(), Means()
+    means.add({"loss": torch.tensor(1.0), "accuracy": torch.tensor(1.0)}, 0.5, {"accuracy": 2})
+    other.add({"loss": torch.tensor(4.0), "accuracy": torch.tensor(0.0)}, 1.0, {"accuracy": 6})
+    means.load_state_dicts([means.state_dict(), other.state_dict()])
+    assert means.so_far() == {"loss": pytest.approx(3.0), "accuracy": pytest.approx(0.25)}
+
+
+def test_what_a_loss_does_not_depend_on_is_found():
+    used, shared, idle, frozen = (nn.Linear(2, 2) for _ in range(4))
+    frozen.requires_grad_(False)
+    x = shared(used(torch.ones(1, 2)))
+    loss = shared(x.detach() + x).sum() + frozen(x).sum()
+    layers = nn.ModuleList([used, shared, idle, frozen])
+    assert {id(p) for p in unreached(loss, layers.parameters())} == {id(p) for p in idle.parameters()}
+    gradients = torch.autograd.grad(loss, [p for p in layers.parameters() if p.requires_grad], allow_unused=True)
+    assert [g is None for g in gradients] == [False] * 4 + [True] * 2

@@ -511,3 +511,12 @@ def test_scores_that_are_no_numbers_and_very_many_classes_have_no_curve():
     many.evaluate("val", TableBatch(torch.zeros(2, 21), torch.tensor([0, 1])))
     many.whole_set_metrics("val")
     assert many.ranked is None
+
+
+def test_weights_of_classes_may_be_whole_numbers_and_weigh_the_batch():
+    task = Classification(Given(), SGD, num_classes=3, class_weights=[1, 2, 3])
+    batch = TableBatch(torch.zeros(4, 3), torch.tensor([0, 2, 2, 1]))
+    assert task.losses(batch)["loss"].item() == pytest.approx(math.log(3))
+    assert task.count_items(batch) == 9
+    assert task.over_samples(4) == {"accuracy": 4}
+    assert Classification(Given(), SGD, num_classes=3).count_items(batch) == 4

@@ -64,7 +64,7 @@ class Average:
             self.neighbours.add_up(*messages)
             if bucket.index() == 0:
                 self.task.take_totals(messages[1].tolist())
-                self.total = max(1, self.task.num_items_everywhere)
+                self.total = self.task.num_items_everywhere or 1.0
             gradients.div_(self.total)
         else:
             self.neighbours.add_up(gradients)

@@ -64,8 +64,8 @@ def cross_entropy(
         class_weights: (K,); the mean is then weighted by the weight of each sample's target.
         label_smoothing: share of the target that is spread over all classes.
     """
-    if targets.dim() == 1:
-        return F.cross_entropy(logits, targets, weight=class_weights, label_smoothing=label_smoothing)
+    if targets.dim() == 1 and class_weights is None:
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
     return weighted_cross_entropy(F.log_softmax(logits, 1), targets, class_weights, label_smoothing)
 
 
@@ -82,7 +82,26 @@ def weighted_cross_entropy(
     if class_weights is None:
         return -found.sum() / len(y)
     weights = class_weights.to(y.dtype)  # (K,)
-    return -(weights * found).sum() / (weights * y).sum()
+    return -(weights * found).sum() / at_least_something(weight_of(y, weights))
+
+
+def at_least_something(weight: Tensor) -> Tensor:
+    """A sum of weights to divide by; where all are 0, so is what is divided."""
+    return weight.clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def weight_of(targets: Tensor, class_weights: Tensor, *, yes_or_no: bool = False) -> Tensor:
+    """Sum of the weights of all targets: what a weighted mean is over, and what a batch weighs among others.
+
+    Args:
+        targets: (B,) int64 class index, or (B, K) distributions.
+        class_weights: (K,).
+        yes_or_no: targets (B,) or (B, K) are from 0 to 1, each by itself, and two weights are those of no and yes.
+    """
+    if yes_or_no:
+        no, yes = class_weights.unbind()
+        return (yes * targets + no * (1 - targets)).sum()
+    return class_weights[targets].sum() if targets.dim() == 1 else (class_weights * targets).sum()
 
 
 def kl_divergence(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -118,7 +137,8 @@ def weighted_binary_cross_entropy(
     """Cross-entropy of y (B, K) with log p and log(1 - p), each (B, K); a weighted mean where classes have weights."""
     no, yes = (1.0, 1.0) if class_weights is None else class_weights.unbind()
     soft = y + label_smoothing * (0.5 - y)  # (B, K)
-    return -(yes * soft * log_yes + no * (1 - soft) * log_no).sum() / (yes * y + no * (1 - y)).sum()
+    weight = y.new_tensor(y.numel()) if class_weights is None else weight_of(y, class_weights, yes_or_no=True)
+    return -(yes * soft * log_yes + no * (1 - soft) * log_no).sum() / at_least_something(weight)
 
 
 def log_clamped(probabilities: Tensor) -> Tensor:
@@ -171,7 +191,7 @@ def hinge(outputs: Tensor, targets: Tensor, *, class_weights: Tensor | None = No
     if class_weights is None:
         return values.mean()
     weights = class_weights.to(values.dtype)[targets.reshape(values.shape).long()]  # as values
-    return (weights * values).sum() / weights.sum()
+    return (weights * values).sum() / at_least_something(weights.sum())
 
 
 @dataclass(frozen=True)

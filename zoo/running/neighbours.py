@@ -69,8 +69,11 @@ class Neighbours:
 
     def meet(self) -> None:
         """Returns once every process has called this."""
-        for peer in self.sockets.values():
-            peer.sendall(b".")
+        for rank, peer in self.sockets.items():
+            try:
+                peer.sendall(b".")
+            except ConnectionError:
+                raise RuntimeError(f"Connection closed by peer: process {rank}") from None
         for rank, peer in self.sockets.items():
             self.hear(rank, peer)
 

@@ -6,7 +6,7 @@ A task knows a model by its call alone. It never logs from inside a training ste
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,20 @@ def add_up(tensor: Tensor) -> None:
     torch.distributed.all_reduce(tensor)
 
 
+def unreached(loss: Tensor, parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """The parameters that a loss does not depend on, such as those of a head that nobody asks."""
+    seen: set[Any] = set()
+    reached, waiting = set(), [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        reached.add(id(getattr(node, "variable", None)))
+        waiting += [before for before, _ in node.next_functions]
+    return [parameter for parameter in parameters if parameter.requires_grad and id(parameter) not in reached]
+
+
 class Means:
     """Means over items (samples, tokens or steps, see `Task.num_items`) of values that are means over a batch."""
 
@@ -31,29 +45,35 @@ class Means:
 
     def reset(self) -> None:
         self.sums: dict[str, Any] = {}
-        self.num_items = 0
+        self.counts: dict[str, float] = {}
 
-    def add(self, values: dict[str, Tensor], num_items: int) -> None:
+    def add(self, values: dict[str, Tensor], num_items: float, others: Mapping[str, float] | None = None) -> None:
+        """Takes a batch into account.
+
+        Args:
+            others: of values that are means over something else, such as samples: over how many.
+        """
         for name, value in values.items():
+            count = (others or {}).get(name, num_items)
             # Numbers on the CPU cost nothing to read; on another device reading would wait for it, so tensors are kept.
-            amount = value.item() * num_items if value.device.type == "cpu" else value.double() * num_items
+            amount = value.item() * count if value.device.type == "cpu" else value.double() * count
             self.sums[name] = self.sums.get(name, 0.0) + amount
-        self.num_items += num_items
+            self.counts[name] = self.counts.get(name, 0) + count
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": {name: float(amount) for name, amount in self.sums.items()}, "num_items": self.num_items}
+        return {"sums": {name: float(amount) for name, amount in self.sums.items()}, "counts": dict(self.counts)}
 
     def load_state_dicts(self, states: list[dict[str, Any]]) -> None:
         """Goes on from what one or several processes have counted."""
         self.reset()
         for state in states:
-            self.num_items += state["num_items"]
             for name, amount in state["sums"].items():
                 self.sums[name] = self.sums.get(name, 0.0) + amount
+                self.counts[name] = self.counts.get(name, 0) + state["counts"][name]
 
     def so_far(self) -> dict[str, float]:
         """The means in this process alone."""
-        return {name: float(amount) / max(1, self.num_items) for name, amount in self.sums.items()}
+        return {name: float(amount) / (self.counts[name] or 1) for name, amount in self.sums.items()}
 
     def compute(self) -> dict[str, float]:
         """The means over all processes; every process must call it, also one that has seen nothing."""
@@ -85,6 +105,7 @@ class Task(LightningModule):
     batches: tuple[str, ...] = ()  # of zoo.batches, that it takes; none named: any
     shows_every_epoch = False  # whether `show` is worth its time after every epoch, not only after 1, 2, 4, 8, ...
     lean = True  # logs nothing from inside a training step (zoo.running.loop)
+    by_sample: tuple[str, ...] = ()  # of the losses, those that are means over samples where items are something else
 
     def __init__(
         self,
@@ -98,9 +119,11 @@ class Task(LightningModule):
         self.build_scheduler = scheduler
         self.latest: dict[str, Tensor] = {}
         self.means = {stage: Means() for stage in ("train", "val", "test")}
-        self.num_samples, self.num_items = 0, 0  # in the newest training batch, in this process
-        self.num_samples_everywhere, self.num_items_everywhere = 0, 0  # the same over all processes
-        self.items_since_update = 0  # over all processes, where several batches make an update
+        self.num_samples: int = 0  # in the newest training batch, in this process
+        self.num_items: float = 0  # what the losses are means over, or its weight
+        self.num_samples_everywhere: int = 0  # the same over all processes
+        self.num_items_everywhere: float = 0
+        self.items_since_update: float = 0  # over all processes, where several batches make an update
         self.counted = True  # whether the newest training batch is in the means
         self.batch_at_hand: tuple[str, int] = ("train", 0)  # its stage and number
         self.carried: Any = None  # tensors that one training batch leaves to the next, such as a recurrent state
@@ -109,6 +132,8 @@ class Task(LightningModule):
         self.add_up: Callable[[Tensor], object] = add_up  # replaces a tensor by its sum over the processes
         self.gradient_of_nothing: Callable[[], Tensor | float] = float  # 0; in it, layers that wait for each other meet
         self.totals_come_with_gradients = False  # samples and wishes are summed where gradients are (zoo.callbacks)
+        self.idle: list[nn.Parameter] | None = None  # of several processes: what no loss depends on; None: not known
+        self.searches = False  # the optimizer decides by the loss how far to go
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
@@ -140,9 +165,13 @@ class Task(LightningModule):
         """Raises UserError where the losses are not for a batch of the data, or not for this model."""
         self.check_kind(batch)
 
-    def count_items(self, batch: Any) -> int:
+    def count_items(self, batch: Any) -> float:
         """How many items the losses of a batch are means over: its samples; a task of sequences counts their steps."""
         return len(batch.inputs[0])
+
+    def over_samples(self, number: int) -> dict[str, float]:
+        """Over how many samples those losses are means that are not means over items."""
+        return dict.fromkeys(self.by_sample, number)
 
     def derived(self, means: dict[str, float]) -> dict[str, float]:
         """Metrics that follow from the means of a whole pass, such as perplexity."""
@@ -157,6 +186,7 @@ class Task(LightningModule):
             raise UserError("No parameter of the model is trainable; choose another finetune= option.")
         try:
             optimizer = build_optimizer(self.build_optimizer, self.model, self.rates)
+            self.searches = isinstance(optimizer, torch.optim.LBFGS)
             if self.build_scheduler is None:
                 return optimizer
             return {"optimizer": optimizer, "lr_scheduler": self.build_scheduler(optimizer, *self.planned_updates())}
@@ -202,8 +232,14 @@ class Task(LightningModule):
                 self.latest = {name: torch.zeros_like(value) for name, value in self.latest.items()}
                 loss = torch.stack([p.sum() for p in self.model.parameters()]).sum() * 0.0
                 loss = loss + self.gradient_of_nothing()
+            elif self.idle is None:
+                self.idle = unreached(loss, self.model.parameters())
+            for parameter in self.idle or ():  # the processes wait for a gradient of each
+                loss = loss + 0.0 * parameter.sum()
             if not self.totals_come_with_gradients:
                 loss = loss * self._share()
+            if self.searches:
+                loss = loss + (self._everywhere(losses["loss"]) - loss.detach())
         number = self.trainer.accumulate_grad_batches
         return loss if number == 1 else self.accumulated(loss, batch_idx % number == 0, number)
 
@@ -220,11 +256,16 @@ class Task(LightningModule):
         """
         before = 0 if first else self.items_since_update
         self.items_since_update = before + self.num_items_everywhere
-        share = self.num_items_everywhere / max(1, self.items_since_update)
+        share = self.num_items_everywhere / (self.items_since_update or 1)
         for parameter in self.model.parameters() if before else ():
             if parameter.grad is not None:
                 parameter.grad.mul_(1 - share)
         return loss * (share * number)
+
+    def on_after_backward(self) -> None:
+        # No gradient is not a gradient of zero, which momentum and weight decay would act on.
+        for parameter in self.idle or ():
+            parameter.grad = None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Not in training_step, which an optimizer with a line search calls several times a batch.
@@ -233,7 +274,7 @@ class Task(LightningModule):
     def count(self) -> None:
         """Takes the newest training batch into the means, once; a callback that saves them comes before this task."""
         if not self.counted:
-            self.means["train"].add(self.latest, self.num_items)
+            self.means["train"].add(self.latest, self.num_items, self.over_samples(self.num_samples))
             self.counted = True
 
     def _share(self) -> float:
@@ -244,7 +285,14 @@ class Task(LightningModule):
         totals = torch.tensor(self.shares(), dtype=torch.float64, device=self.device)
         self.add_up(totals)
         self.take_totals(totals.tolist())
-        return self.num_items * self.trainer.world_size / max(1, self.num_items_everywhere)
+        return self.num_items * self.trainer.world_size / (self.num_items_everywhere or 1)
+
+    def _everywhere(self, loss: Tensor) -> Tensor:
+        """The loss of the global batch, the same number in all processes: a line search goes the same way in each."""
+        amount = float(loss) * self.num_items if self.num_items else 0.0
+        totals = torch.tensor([amount, self.num_items], dtype=torch.float64, device=loss.device)
+        self.add_up(totals)
+        return (totals[0] / totals[1]).to(loss.dtype)
 
     def shares(self) -> list[float]:
         """What this process adds to the totals of a step."""
@@ -253,15 +301,19 @@ class Task(LightningModule):
     def take_totals(self, totals: Sequence[float]) -> None:
         """The sums of all processes' `shares`."""
         items, samples, *self.wishes = totals
-        self.num_items_everywhere, self.num_samples_everywhere = int(items), int(samples)
+        self.num_items_everywhere, self.num_samples_everywhere = items, int(samples)
 
     def newest(self) -> dict[str, float]:
         """Values of the newest training batch, over all processes; every process must call it."""
         if self.trainer.world_size == 1 or not self.latest:
             return {name: float(value) for name, value in self.latest.items()}
-        totals = torch.stack(list(self.latest.values())).double() * self.num_items
+        here, everywhere = self.over_samples(self.num_samples), self.over_samples(self.num_samples_everywhere)
+        counts = [here.get(name, self.num_items) for name in self.latest]
+        values = torch.stack(list(self.latest.values())).double()
+        totals = values * torch.tensor(counts, dtype=values.dtype, device=values.device)
         self.add_up(totals)
-        return dict(zip(self.latest, (totals / max(1, self.num_items_everywhere)).tolist(), strict=True))
+        numbers = [everywhere.get(name, self.num_items_everywhere) or 1 for name in self.latest]
+        return {name: total / number for name, total, number in zip(self.latest, totals.tolist(), numbers, strict=True)}
 
     def on_train_epoch_end(self) -> None:
         self._log("train", self.train_means())
@@ -299,7 +351,8 @@ class Task(LightningModule):
 
     def evaluate(self, stage: str, batch: Any) -> None:
         """Takes one batch of validation ("val") or "test" into account."""
-        self.means[stage].add(self.losses(batch), self.count_items(batch))
+        samples = self.over_samples(len(batch.inputs[0]))
+        self.means[stage].add(self.losses(batch), self.count_items(batch), samples)
 
     def finish(self, stage: str) -> None:
         """Logs the metrics of a whole pass."""

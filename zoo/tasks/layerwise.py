@@ -139,6 +139,7 @@ class LayerByLayer(Task):
 
     def on_after_backward(self) -> None:
         # No gradient is not a gradient of zero, which momentum and weight decay would act on.
+        super().on_after_backward()
         for parameter in self.others:
             parameter.grad = None
 

@@ -21,7 +21,7 @@ from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 from zoo.analysis.explain import heat_map
 from zoo.batches import TextBatch
 from zoo.errors import UserError, suggest
-from zoo.losses.supervised import LOSSES, Loss
+from zoo.losses.supervised import LOSSES, Loss, weight_of
 from zoo.metrics.counts import RankCounts
 from zoo.pictures.images import captioned_images, heat_over
 from zoo.pictures.matrices import confusion_matrix
@@ -147,7 +147,8 @@ class Supervised(Task):
 
     def evaluate(self, stage: str, batch: Any) -> None:
         outputs, scores = self.scores(batch)
-        self.means[stage].add(self.judge(outputs, scores, batch.targets), len(outputs))
+        found = self.judge(outputs, scores, batch.targets)
+        self.means[stage].add(found, self.count_items(batch), self.over_samples(len(outputs)))
         self.collection(stage).update(*self.for_metrics(scores, batch.targets))
         self.rank(stage, scores, batch.targets)
 
@@ -180,6 +181,7 @@ class Classification(Supervised):
 
     monitor = "val/accuracy"
     mode = "max"
+    by_sample = ("accuracy",)  # the loss is a mean by weight where classes have weights
 
     def __init__(
         self,
@@ -210,7 +212,8 @@ class Classification(Supervised):
         # A model with scores of its own, such as the perceptron, tells classes apart by their sign.
         self.border = 0.0 if hasattr(model, "scores") else self.loss.border
         if class_weights is not None:  # a buffer moves to the device with the task
-            self.register_buffer("class_weights", torch.tensor(list(class_weights)), persistent=False)
+            weights = torch.tensor([float(weight) for weight in class_weights])
+            self.register_buffer("class_weights", weights, persistent=False)
 
     @staticmethod
     def _metrics(kind: str, num_classes: int, top_k: int) -> dict[str, Any]:
@@ -231,6 +234,12 @@ class Classification(Supervised):
     def compare(self, outputs: Tensor, targets: Tensor) -> Tensor:
         weights = {"class_weights": self.class_weights} if "class_weights" in self.loss_options else {}
         return self.loss.function(outputs, targets, **self.loss_options | weights)
+
+    def count_items(self, batch: Any) -> float:
+        """The samples, or their weight where classes have weights."""
+        if "class_weights" not in self.loss_options:
+            return super().count_items(batch)
+        return float(weight_of(batch.targets, self.class_weights, yes_or_no=self.kind != "multiclass"))
 
     def labels(self, targets: Tensor) -> Tensor:
         """What `predict` should say: (B,) class index, also where targets are distributions (B, K) over classes."""
@@ -390,8 +399,10 @@ class Regression(Supervised):
             "mse": float((metrics["mse"].compute() * spread.square()).mean()),
             "mae": float((metrics["mae"].compute() * spread).mean()),
         }
+        with metrics["r2"].sync_context():  # of all processes, which must all go the same way from here
+            total = int(metrics["r2"].total)
         # The variance of a single sample is not defined, and neither is the share of it that is explained.
-        return found | ({"r2": float(metrics["r2"].compute())} if metrics["r2"].total > 1 else {})
+        return found | ({"r2": float(metrics["r2"].compute())} if total > 1 else {})
 
     def in_units(self, values: Tensor) -> Tensor:
         """Standardized values (B, K) in the targets' own units."""
