@@ -14,6 +14,7 @@ from zoo.build import build
 from zoo.checkpoint import load_model, read
 from zoo.config.instantiate import make
 from zoo.config.prepare import adopt
+from zoo.data.known import far_off
 from zoo.run import configure, run
 from zoo.trained.predict import load as load_predictor
 
@@ -147,6 +148,46 @@ def test_a_column_in_another_unit_is_named(tmp_path):
     assert "'b'" in note
 
 
+def test_a_column_that_spreads_far_wider_is_named_and_one_that_does_not_is_not():
+    near, wide = np.array([-1.0, 1.0]), np.array([-100.0, 100.0])
+    (line,) = far_off([("near", near, 0.5, 1.0), ("wide", wide, 0.0, 1.0)])
+    assert "'wide'" in line
+    assert "'near'" not in line
+    assert far_off([("near", near, 0.5, 1.0)]) == []
+
+
+def test_words_of_a_column_that_nobody_knows_make_it_another_column(tmp_path):
+    first = table(tmp_path / "first.csv", ["a", "town", "kind"])
+    known = trained(tmp_path / "known", "model=mlp", "data=csv", f"data.path={first}", "data.target=kind")
+    second = tmp_path / "second.csv"
+    second.write_text(first.read_text().replace("Ulm", "Rom").replace("Bonn", "Oslo").replace("Kiel", "Linz"))
+    words = ("model=mlp", "data=csv", f"data.path={second}", "data.target=kind", f"pretrained={known}")
+    assert [note for note in notes_of(*words, run_dir=tmp_path / "run") if "knows nothing of them" in note]
+
+
+def test_new_rows_are_read_as_the_file_of_training(tmp_path):
+    """A price of 1.234,0 and of 1.234 is one price, in a table and in a series."""
+    rows = [f"1.{200 + i},0;{'ab'[i % 2]}" for i in range(60)]
+    (tmp_path / "first.csv").write_text("\n".join(["price;kind", *rows]) + "\n")
+    known = trained(
+        tmp_path / "known", "model=mlp", "data=csv", f"data.path={tmp_path / 'first.csv'}", "data.target=kind"
+    )
+    (tmp_path / "series.csv").write_text("\n".join(["price", *(f"1.{200 + i},0" for i in range(200))]) + "\n")
+    sizes = ("model=dlinear", "data=series_csv", "data.past=12", "data.horizon=4", "data.separator=;")
+    ahead = trained(tmp_path / "ahead", *sizes, f"data.path={tmp_path / 'series.csv'}")
+    for folder, name, lines in ((known, "kind", rows[:20]), (ahead, "price", [f"1.{300 + i},0" for i in range(20)])):
+        told = []
+        for ending in (",0", ""):
+            path = tmp_path / f"new{ending}.csv"
+            cells = [line.partition(";")[0].removesuffix(",0") + ending for line in lines]
+            path.write_text("\n".join(["price", *cells]) + "\n")
+            predictor = load_predictor(folder)
+            inputs = predictor.open(path, {"separator": ";"})
+            told.append([answer.ranked for answer in predictor.answers(inputs)])
+            assert any("as in the file of training" in note for note in inputs.notes) == (ending == "")
+        assert told[0] == told[1], name
+
+
 def test_a_network_for_quantities_goes_on_in_its_scale(tmp_path):
     """What it answered before the first iteration, it answers for the other table, too: in the units of the target."""
     first = table(tmp_path / "first.csv", ["a", "b", "c"])
@@ -191,6 +232,8 @@ def test_columns_of_a_series_are_found_by_their_names(tmp_path):
     assert [note for note in notes if "the scale that the pretrained network has seen" in note]
     own = read(trained(tmp_path / "own", *words, "own_inputs=true"))["preprocessing"]
     assert own["columns"] == ["c", "b", "a"]
+    asked = read(trained(tmp_path / "asked", *words, "data.columns=[b,a]"))["preprocessing"]
+    assert asked == then  # in whatever order they are asked for
     third = series(tmp_path / "third.csv", ["c", "b"])
     notes = notes_of(*sizes, f"data.path={third}", f"pretrained={known}", run_dir=tmp_path / "third")
     assert [note for note in notes if "a series of other columns ('a', 'b')" in note]

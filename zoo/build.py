@@ -245,11 +245,14 @@ def load(config: dict[str, Any], model: nn.Module, names: Sequence[str] = ()) ->
     if config.get("pretrained"):
         of_classes = config["task"].get("num_outputs") in (len(names), 1)  # 1: of two classes
         return load_pretrained(model, config["pretrained"], names if of_classes else (), config["model"]).lines()
-    if (name := choice(config, "finetune")) not in ("full", "?"):
-        return [f"finetune={name} without pretrained=: the network begins with random weights."]
-    start = config.get("begins_with")
-    lacks = f"It begins with weights of experiment={start}, and has none: train that, then pretrained=<its run folder>."
-    return [lacks] if start else []
+    start, finetune = config.get("begins_with"), choice(config, "finetune")
+    if start:
+        return [
+            f"It begins with weights of experiment={start}, and has none: train that, then pretrained=<its run folder>."
+        ]
+    if finetune not in ("full", "?"):
+        return [f"finetune={finetune} without pretrained=: the network begins with random weights."]
+    return []
 
 
 def adapt(config: dict[str, Any], model: nn.Module) -> list[str]:

@@ -212,6 +212,18 @@ def test_an_earlier_runs_columns_are_read_again_in_their_order(tmp_path):
         lacking.prepare()
 
 
+def test_a_series_is_read_as_the_file_of_training(tmp_path):
+    """No cell of the second file has a comma, and the points stand between thousands as in the first."""
+    first = write(tmp_path / "a.csv", header="day;load", cells=lambda i: f"d{i};1.{200 + i},5")
+    trained = small(first).prepare()
+    assert trained.preprocessing["commas"] == ["load"]
+    other = small(write(tmp_path / "b.csv", header="day;load", cells=lambda i: f"d{i};1.{200 + i}"))
+    other.prepare_as(trained.preprocessing)
+    loaded = other.prepare()
+    assert loaded.parts["train"].values.abs().max() < 5
+    assert any("as in the file of training" in note for note in loaded.notes)
+
+
 def test_a_single_column_and_decimal_commas_are_read(tmp_path):
     assert small(write(tmp_path / "a.csv", header="load", cells=str)).prepare().facts["input_size"] == 1
     path = write(tmp_path / "b.csv", header="day;load", cells=lambda i: f"d{i};{i},5")

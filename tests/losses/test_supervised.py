@@ -335,10 +335,43 @@ def test_huber_is_squared_within_delta_and_linear_beyond(delta):
     )
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "hinge", "cross_entropy_of_probabilities"])
-def test_a_batch_that_weighs_nothing_has_no_loss(name):
-    outputs, weights = torch.rand(4, 3).softmax(1).requires_grad_(), torch.tensor([0.0, 1.0, 2.0])
-    loss = supervised.LOSSES[name].function(outputs, torch.zeros(4, dtype=torch.long), class_weights=weights)
+WEIGHED = [name for name, loss in supervised.LOSSES.items() if "class_weights" in loss.options]
+
+
+def weighed(name, kind):
+    """Outputs of 8 samples, targets and weights of classes for a loss and a kind of answer."""
+    draw = torch.Generator().manual_seed(0)
+    outputs = torch.rand(8, 1 if kind == "binary" else 3, generator=draw)
+    if kind == "multiclass":
+        return outputs.softmax(1), torch.randint(3, (8,), generator=draw), torch.tensor([0.01, 0.02, 0.5])
+    shape = (8,) if kind == "binary" else (8, 3)
+    return outputs, torch.randint(2, shape, generator=draw), torch.tensor([0.01, 0.5])
+
+
+CASES = [(name, kind) for name in WEIGHED for kind in supervised.LOSSES[name].kinds]
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_parts_of_a_batch_weigh_what_their_targets_weigh(name, kind):
+    """So the loss of a batch is that of its shares on several processes, or of several batches before an update."""
+    outputs, targets, weights = weighed(name, kind)
+    compare = supervised.LOSSES[name].function
+    amounts, losses = [], []
+    for part in (slice(3), slice(3, 8)):
+        amounts.append(supervised.weight_of(targets[part], weights, yes_or_no=kind != "multiclass").item())
+        losses.append(compare(outputs[part], targets[part], class_weights=weights).item())
+    together = sum(a * b for a, b in zip(amounts, losses, strict=True)) / sum(amounts)
+    assert together == pytest.approx(compare(outputs, targets, class_weights=weights).item(), rel=1e-5)
+    if kind == "multiclass" and name != "hinge":
+        onehot = torch.nn.functional.one_hot(targets, 3).float()
+        assert supervised.weight_of(onehot, weights).item() == pytest.approx(sum(amounts))
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_a_batch_that_weighs_nothing_has_no_loss(name, kind):
+    outputs, targets, weights = weighed(name, kind)
+    outputs, weights = outputs.requires_grad_(), torch.where(torch.arange(len(weights)) == 0, 0.0, weights)
+    loss = supervised.LOSSES[name].function(outputs, torch.zeros_like(targets), class_weights=weights)
     loss.backward()
     assert loss.item() == 0
     assert outputs.grad.eq(0).all()

@@ -27,6 +27,11 @@ def test_batches_to_an_update_are_weighted_by_the_items_of_all_processes(process
     task.num_items_everywhere = 7
     (task.accumulated(2 * weight.sum(), True, number) / number).backward()
     assert weight.grad.item() == pytest.approx(2.0), "an update forgets the batches before it"
+    weight.grad = None
+    for slope, weight_of_batch, first in ((2.0, 0.1, True), (-1.0, 0.3, False)):  # weights may be small
+        task.num_items_everywhere = weight_of_batch
+        (task.accumulated(slope * weight.sum(), first, number) / number).backward()
+    assert weight.grad.item() == pytest.approx((2.0 * 0.1 - 1.0 * 0.3) / 0.4)
 
 
 def test_means_are_over_items_but_for_what_is_over_samples():
@@ -35,6 +40,8 @@ def test_means_are_over_items_but_for_what_is_over_samples():
     other.add({"loss": torch.tensor(4.0), "accuracy": torch.tensor(0.0)}, 1.0, {"accuracy": 6})
     means.load_state_dicts([means.state_dict(), other.state_dict()])
     assert means.so_far() == {"loss": pytest.approx(3.0), "accuracy": pytest.approx(0.25)}
+    means.load_state_dicts([{"sums": {"loss": 6.0, "accuracy": 3.0}, "num_items": 4}])  # as older checkpoints have it
+    assert means.so_far() == {"loss": 1.5, "accuracy": 0.75}
 
 
 def test_what_a_loss_does_not_depend_on_is_found():

@@ -262,7 +262,7 @@ class Csv(Table):
         """Cuts the file; the test part is the second file where there is one."""
         shares, test = self.shares, None
         if self.test_path is not None:
-            test = self.read(self.test_path, notes, sheet.commas)
+            test = self.read(self.test_path, notes, self.commas() | sheet.commas)
             for lacks, has in ((test, sheet), (sheet, test)):
                 extra = [repr(name) for name in has.columns if name not in lacks.columns]
                 if extra:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from zoo.batches import TableBatch
 from zoo.data.base import PARTS, DataModule, InMemory, Loaded, checked_shares, split_indices
+from zoo.data.known import kept
 from zoo.data.table import label_counts
 from zoo.errors import UserError
 
@@ -146,7 +147,7 @@ class Features(DataModule):
         notes = []
         if self.earlier is None and self.known and len(self.known["mean"]) == stored.features.shape[1]:
             preprocessing |= {key: self.known[key] for key in ("mean", "std")}
-            notes.append("Features have the scale that the pretrained network has seen; own_inputs=true leaves that.")
+            notes.append(kept("Features have the scale"))
         x = prepared(stored.features, preprocessing, self.path)  # (N, F)
         if scale:
             label = (label - torch.tensor(scale["target_mean"])) / torch.tensor(scale["target_std"])

@@ -23,12 +23,11 @@ from zoo.batches import SeriesBatch
 from zoo.data.base import PARTS, DataModule, Loaded
 from zoo.data.csv_file import read_csv
 from zoo.data.images import check_size, download, fingerprint
+from zoo.data.known import far_off, kept
 from zoo.data.published import read_published
 from zoo.data.series_preprocessing import SeriesPreprocessing
 from zoo.data.sheet import Sheet, is_missing, is_number_column
 from zoo.errors import UserError, listed, suggest
-
-FAR = 5  # standard deviations
 
 
 class SeriesWindows(Dataset):
@@ -132,12 +131,8 @@ class Series(DataModule):
                 "themselves."
             )
             return own
-        notes.append("Columns have the scale that the pretrained network has seen; own_inputs=true leaves that.")
-        away = known(train).abs().mean(0)  # (C,)
-        means = zip(names, known.mean, own.mean, away, strict=True)
-        far = [f"{name!r} (mean {there:.4g} there, {here:.4g} here)" for name, there, here, much in means if much > FAR]
-        if far:
-            notes.append(f"Far from what the pretrained network has seen, as if in another unit: {listed(far)}.")
+        notes.append(kept("Columns have the scale"))
+        notes += far_off(zip(names, train.T, known.mean, known.std, strict=True))
         return known
 
     @abstractmethod
@@ -248,9 +243,10 @@ class SeriesCsv(Series):
     def chosen(self, sheet: Sheet, notes: list[str]) -> list[str]:
         """Names of the columns that are read. Raises UserError where one is not there, or none holds numbers."""
         wanted = self.columns if self.earlier is None else SeriesPreprocessing.from_dict(self.earlier).columns
-        if wanted is None and self.known is not None and self.date not in self.known.columns:
+        if self.earlier is None and self.known is not None and self.date not in self.known.columns:
             seen = self.known.columns
-            if all(name in sheet.columns and is_number_column(sheet, name) for name in seen):
+            asked = wanted is None or set(wanted) == set(seen)  # in whatever order
+            if asked and all(name in sheet.columns and is_number_column(sheet, name) for name in seen):
                 wanted = seen
         for name in [*(wanted or []), *([] if self.date is None else [self.date])]:
             if name not in sheet.columns:

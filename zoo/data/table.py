@@ -13,31 +13,19 @@ from torch import Tensor
 
 from zoo.batches import TableBatch
 from zoo.data.base import PARTS, DataModule, InMemory, Loaded, lacking, split_indices
+from zoo.data.known import far_off, kept
 from zoo.data.sheet import Cell, Sheet, class_name
 from zoo.data.table_preprocessing import NumberColumn, TablePreprocessing, target_names
 from zoo.errors import UserError, listed
 
-LEAVES = "own_inputs=true leaves that"
 UNKNOWN = "those of this one are prepared by themselves, and its first layer knows nothing of them."
 SHARES = (0.7, 0.15, 0.15)  # of train, val and test
-FAR = 5  # standard deviations
 
 
 def label_counts(labels: Tensor, num_classes: int) -> list[int]:
     """Samples of each class, from (N,) class indices; or of each label, from (N, K) of 0 and 1."""
     counts = torch.bincount(labels, minlength=num_classes) if labels.ndim == 1 else labels.sum(0).long()
     return [int(count) for count in counts]
-
-
-def far_off(fitted: TablePreprocessing, train: Sheet) -> list[str]:
-    """A line on columns whose values lie far from those that a pretrained network has seen, as in another unit."""
-    far = []
-    for column in fitted.columns:
-        if isinstance(column, NumberColumn):
-            values = train.numbers(column.name, fill=column.fill)
-            if abs(values.mean() - column.mean) > FAR * column.std or values.std() > FAR * column.std:
-                far.append(f"{column.name!r} (mean {column.mean:.4g} there, {values.mean():.4g} here)")
-    return [f"Far from what the pretrained network has seen, as if in another unit: {listed(far)}."] if far else []
 
 
 class Table(DataModule):
@@ -69,8 +57,10 @@ class Table(DataModule):
             return TablePreprocessing.fit(train, target=target, regression=regression, impute=impute)
         own = train.select([*seen, *targets])
         fitted = TablePreprocessing.fit(own, target=target, regression=regression, impute=impute).with_columns_of(known)
-        notes.append(f"Columns have the order and the scale that the pretrained network has seen; {LEAVES}.")
-        notes += far_off(fitted, own)
+        numbers = [column for column in fitted.columns if isinstance(column, NumberColumn)]
+        values = [own.numbers(column.name, fill=column.fill) for column in numbers]  # (N,) each
+        notes.append(kept("Columns have the order and the scale"))
+        notes += far_off((c.name, there, c.mean, c.std) for c, there in zip(numbers, values, strict=True))
         return fitted
 
     def seen(self, features: Sheet) -> list[str]:

@@ -42,7 +42,10 @@ def first_losses(*overrides: str, steps: int | None = None) -> list[float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         settings = ["logger=none", "trainer=auto", "trainer.accelerator=cpu", "trainer.num_threads=1", "test=false"]
-        run = build(configure(*settings, *overrides, run_dir=folder))
+        cfg = configure(*settings, *overrides, run_dir=folder)
+        if cfg.get("begins_with"):  # weights of a run that need not lie here, and has a trace of its own
+            cfg.pretrained = None
+        run = build(cfg)
         batch_size: int = run.data.train_batch_size
         collector = FirstLosses(steps or min(max(SAMPLES // batch_size, STEPS[0]), STEPS[1]))
         run.trainer.callbacks.append(collector)

@@ -67,9 +67,12 @@ class Means:
         """Goes on from what one or several processes have counted."""
         self.reset()
         for state in states:
+            counts = state.get("counts") or dict.fromkeys(
+                state["sums"], state.get("num_items", 0)
+            )  # of older checkpoints
             for name, amount in state["sums"].items():
                 self.sums[name] = self.sums.get(name, 0.0) + amount
-                self.counts[name] = self.counts.get(name, 0) + state["counts"][name]
+                self.counts[name] = self.counts.get(name, 0) + counts[name]
 
     def so_far(self) -> dict[str, float]:
         """The means in this process alone."""

@@ -7,7 +7,6 @@ lies, not how likely a class is, so it has as many outputs as is wished (`num_ou
 Departures from the paper
 1. An episode is a batch as it comes: its classes are those of which it has enough, with as many queries as it has. The
    paper draws classes first and then as many samples of each.
-
 2. Of several processes each trains on episodes of its own, its shares of the batches. What is validated and tested
    are the episodes of whole batches, the same for any number of processes.
 
@@ -104,10 +103,9 @@ class Prototypical(Task):
         self.seen[self.batch_at_hand[1]] = self.model(*batch.inputs).cpu(), batch.targets.cpu()
 
     def finish(self, stage: str) -> None:
-        for embedded, labels in whole_batches(self.seen):
-            queries = len(split_episode(labels, self.shots)[1])
-            if self.trainer.global_rank == 0:
-                self.means[stage].add(self.judge(embedded, labels), queries)
+        batches = whole_batches(self.seen)
+        for embedded, labels in batches if self.trainer.global_rank == 0 else ():  # once for all processes
+            self.means[stage].add(self.judge(embedded, labels), len(split_episode(labels, self.shots)[1]))
         super().finish(stage)
 
     def on_train_start(self) -> None:
