@@ -67,6 +67,16 @@ def test_what_a_sweep_goes_over_stands_in_a_header_of_its_own(path):
         assert any(re.match(rf"python train\.py experiment={experiment}\b", header) for header in HEADERS), experiment
 
 
+def test_one_command_fills_a_folder_that_other_headers_begin_with():
+    """Typed one after the other, the headers of two files leave each other's runs alone."""
+    commands = {}
+    for path in CONFIGS.rglob("*.yaml"):
+        for words, folder in re.findall(r"train\.py ([^#\n]*)run_dir=(outputs/\w+)", path.read_text(encoding="utf-8")):
+            commands.setdefault(folder, set()).add(words.strip())
+    assert commands
+    assert {folder: words for folder, words in commands.items() if len(words) > 1} == {}
+
+
 @pytest.mark.parametrize("header", HEADERS)
 def test_a_command_of_a_yaml_header_runs(header, workplace, typed_words, warm, monkeypatch):
     """In process and cut short; what it says is what is run."""
