@@ -27,7 +27,9 @@ def test_an_image_of_any_range_fills_the_range_of_grey(low, high, drawn):
     image = torch.linspace(low, high, 30)[torch.randperm(30, generator=torch.Generator().manual_seed(0))].reshape(6, 5)
     figure = captioned_images(image[None, None], ["a"], torch.tensor([True]))
     drawn(figure)
-    shown = figure.axes[0].images[0].get_array()[-6:, :5]  # the gaps are above and to the right
+    whole = figure.axes[0].images[0].get_array()
+    left = (whole.shape[1] - 5) // 2
+    shown = whole[-6:, left : left + 5]  # the gaps are above and on either side
     expected = (image - low) / max(high - low, 1e-8)
     assert np.allclose(shown, expected[..., None].expand(-1, -1, 3), atol=1e-5)
 
@@ -52,9 +54,10 @@ def test_captions_are_drawn_letter_by_letter(name, drawn, written):
     assert written(figure.axes[0])[1] == name
 
 
-def test_long_captions_stay_above_their_own_image_and_say_both_classes(drawn, written):
+@pytest.mark.parametrize("height", [4, 8, 20])
+def test_long_captions_stay_above_their_own_image_and_say_both_classes(height, drawn, written):
     long = ["golden_retriever_of_the_north (is labrador_retriever_of_the_south)"] * 12
-    figure = captioned_images(torch.rand(12, 3, 8, 8), long, torch.zeros(12, dtype=torch.bool))
+    figure = captioned_images(torch.rand(12, 3, height, 8), long, torch.zeros(12, dtype=torch.bool))
     drawn(figure)
     axis = figure.axes[0]
     boxes = [text.get_window_extent() for text in axis.texts]

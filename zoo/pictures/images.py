@@ -37,14 +37,16 @@ def captioned_images(images: Tensor, captions: Sequence[str], right: Tensor, *, 
     number, height, width, _ = shown.shape
     columns = min(6, number)
     rows = -(-number // columns)
-    above, between = max(2, round(0.28 * height)), max(1, round(0.08 * width))
+    above = max(2, round(0.28 * height))
+    between = max(1, round(0.08 * width), round(0.85 * (height + above)) - width)  # captions need room, however narrow
     # One picture with gaps is drawn ten times faster than an axis for each image.
     mosaic = torch.ones(rows * (height + above), columns * (width + between), 3)
-    figure, axes = new_figure(1.45 * columns, 1.7 * rows)
+    figure, axes = new_figure(1.45 * columns, 1.7 * rows, layout=None)  # to find one takes as long as to draw it
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.99)
     axis = axes[0, 0]
     axis.axis("off")
     for i, (caption, ok) in enumerate(zip(captions, right.tolist(), strict=False)):
-        top, left = (i // columns) * (height + above) + above, (i % columns) * (width + between)
+        top, left = (i // columns) * (height + above) + above, (i % columns) * (width + between) + between // 2
         mosaic[top : top + height, left : left + width] = shown[i]
         color = RIGHT if ok else WRONG
         place = {"ha": "center", "va": "bottom", "fontsize": 8, "color": color}

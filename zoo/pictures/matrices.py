@@ -27,10 +27,11 @@ def confusion_matrix(counts: Tensor, names: Sequence[str]) -> Figure:
             for column in range(size):
                 if counts[row, column] > 0:
                     dark = share[row, column] > 0.5
-                    axis.text(
+                    text = axis.text(
                         column, row, int(counts[row, column]), ha="center", va="center", fontsize=8,
                         color="white" if dark else "black",
                     )  # fmt: skip
+                    text.set_in_layout(False)  # it stands in its cell; to measure it takes time
     short = [name if len(name) <= 14 else name[:13] + "…" for name in names]
     step = max(1, size // 25)
     rotation = 90 if max(map(len, short)) > 2 else 0
