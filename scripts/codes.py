@@ -11,6 +11,7 @@ training part.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,10 +80,10 @@ def through(model: Any, part: Any, config: dict[str, Any]) -> Seen:
     with torch.inference_mode():
         for places in torch.arange(len(part)).split(CHUNK):
             batch = part[places]
-            x = batch.inputs[0]
-            found = model.encode(x)
+            x, label = batch.inputs[0], (batch.targets,) if getattr(model, "num_classes", None) else ()
+            found = model.encode(x, *label)
             found = found[0] if isinstance(found, tuple) else found  # (n, Z)
-            said = model.decode(found)
+            said = model.decode(found, *label)
             rows.append(x.flatten(1))
             codes.append(found)
             errors.append(squared_errors(said.sigmoid() if logits else said, x).double())
@@ -112,8 +113,17 @@ def load(source: str, allow: list[str]) -> tuple[Path, dict[str, Any], Any, Any]
     return path, checkpoint, model, build_data(checkpoint, {})
 
 
-def judge(seen: Seen, pca: Any, clusters: int | None, odd: int | None) -> dict[str, float]:
-    """All numbers, by name."""
+def judge(
+    seen: Seen, pca: Any, clusters: int | None, odd: int | None, left_out: Sequence[int] = ()
+) -> dict[str, float]:
+    """All numbers, by name.
+
+    Args:
+        odd: the class whose samples are to be found odd.
+        left_out: all that training never saw; those besides `odd` are neither odd nor usual.
+    """
+    import torch
+
     from zoo.losses.reconstruction import squared_errors
     from zoo.metrics.codes import auroc, clustering
 
@@ -129,8 +139,10 @@ def judge(seen: Seen, pca: Any, clusters: int | None, odd: int | None) -> dict[s
         for name, space in spaces.items():
             found[f"nmi_{name}"], found[f"ari_{name}"] = clustering(space, seen.labels, clusters)
     if odd is not None:
+        usual = ~torch.isin(seen.labels, torch.tensor([*left_out], dtype=seen.labels.dtype))
+        asked = usual | (seen.labels == odd)
         for name, values in errors.items():
-            found[f"{name}auroc"] = auroc(values, seen.labels == odd)
+            found[f"{name}auroc"] = auroc(values[asked], seen.labels[asked] == odd)
     return found
 
 
@@ -175,7 +187,7 @@ def main() -> int:
     size = int(model.latent_size)
     chunks = (train[places].inputs[0].flatten(1) for places in torch.arange(len(train)).split(CHUNK))
     pca = fit_pca(chunks, size)
-    found = judge(seen, pca, clusters, odd)
+    found = judge(seen, pca, clusters, odd, getattr(data, "left_out", ()))
     print(f"{path}, {given['part']} part: {len(seen.x)} samples of {seen.x.shape[1]} values, {size} codes")
     for line in lines(found, size, clusters, None if odd is None else names[odd]):
         print(line)

@@ -22,7 +22,7 @@ KEYS = {
 
 def whole(given: dict[str, str], key: str, default: int, least: int) -> int:
     text = given.get(key, str(default))
-    if not text.isdigit() or int(text) < least:
+    if not (text.isdecimal() and least <= int(text) < 2**63):
         raise UserError(f"{key}={text} must be a whole number from {least} on.")
     return int(text)
 

@@ -36,8 +36,9 @@ def words_of(source: str, allow: list[str]) -> Any:
     preprocessing = checkpoint.get("preprocessing")
     saved = preprocessing.get("tokenizer") if isinstance(preprocessing, dict) else None
     if not isinstance(saved, dict):
-        raise UserError(f"{path} has no vocabulary; train word vectors first, for instance python train.py "
-                        "model=skipgram.")  # fmt: skip
+        of_pairs = isinstance(preprocessing, dict) and "tgt_tokenizer" in preprocessing
+        has = "is a model of pairs, with words of two sides" if of_pairs else "has no vocabulary"
+        raise UserError(f"{path} {has}; train word vectors first, for instance python train.py model=skipgram.")
     tokenizer, model = load(saved), build_model(checkpoint, path, allow)
     tables = (module.weight for module in model.modules() if isinstance(module, nn.Embedding))
     fitting = [table for table in tables if len(table) == tokenizer.vocab_size]

@@ -34,6 +34,11 @@ def test_noise_has_the_moments_of_its_distribution():
     assert uniform.min() >= 0 > uniform.max() - 1
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_uniform_noise_stays_below_1_where_numbers_near_1_round_up(dtype):
+    assert Noise(0).uniform((100,), at=(0,), rows=1000, like=torch.empty(1000, dtype=dtype)).max() < 1
+
+
 def test_the_last_smaller_batch_has_the_first_rows_and_too_few_are_an_error():
     whole = Noise(0).normal((2,), at=(0,), rows=6, like=torch.empty(6))
     assert torch.equal(Noise(0).normal((2,), at=(0,), rows=6, like=torch.empty(4)), whole[:4])

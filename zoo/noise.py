@@ -43,7 +43,8 @@ class Noise:
             rows: G; draws for another G have other values.
             like: (B, ...), whose number of rows, dtype and device are taken.
         """
-        return self.own(torch.rand(rows, *shape, generator=generator_at(self.seed, *at)), like)
+        drawn = self.own(torch.rand(rows, *shape, generator=generator_at(self.seed, *at)), like)
+        return drawn.clamp_(max=1 - torch.finfo(like.dtype).eps / 2)  # 16 bits round up to 1
 
     def normal(self, shape: Sequence[int], *, at: Sequence[int | str], rows: int, like: Tensor) -> Tensor:
         """(B, *shape) of the standard normal distribution; arguments as in `uniform`."""

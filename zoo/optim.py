@@ -192,7 +192,7 @@ class Alternating(Optimizer):
     def __init__(self, turns: Mapping[str, Optimizer], every: Mapping[str, int] | None = None) -> None:
         self.turns, self.every = dict(turns), dict(every or {})
         self.turn, self.iterations = next(iter(self.turns)), 0
-        super().__init__(self.param_groups, {})
+        super().__init__(self.param_groups, next(iter(self.turns.values())).defaults)  # schedules look there
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:

@@ -340,6 +340,9 @@ KINDS: dict[str, Any] = {
 }
 
 
+PIECES = {"word": "words", "char": "characters", "bpe": "byte pairs", "wordpiece": "word pieces"}  # what they cut
+
+
 def fit(kind: str, texts: Iterable[str], **options: Any) -> Tokenizer:
     """A tokenizer of that kind for the texts of the training part; see its `fit`."""
     if kind not in KINDS:

@@ -9,6 +9,7 @@ from torch import nn
 from zoo.errors import UserError
 from zoo.layers.boltzmann import RBMLayer, SigmoidStack
 from zoo.metrics.partition import binary_states
+from zoo.noise import Noise
 
 V, H = 5, 4
 
@@ -63,6 +64,16 @@ def test_what_is_drawn_has_the_mean_and_spread_that_it_should(visible):
     assert layer.sample_visible(h, torch.zeros(V).double()).isfinite().all(), "a draw of exactly 0"
     on = layer.sample_hidden(torch.ones(20000, V).double(), noise[:, :H])
     torch.testing.assert_close(on.mean(0), layer(torch.ones(V).double()), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gaussian_units_are_drawn_in_16_bits(dtype):
+    layer = RBMLayer(4, 3, visible="gaussian").to(dtype)
+    means = torch.zeros(500, 4, dtype=dtype)
+    drawn = layer.drawn(means, Noise(0).uniform((4,), at=(0,), rows=500, like=means))
+    assert drawn.dtype == dtype
+    assert drawn.isfinite().all()
+    assert abs(drawn.float().std() - 1) < 0.05
 
 
 def test_gibbs_sampling_reaches_the_distribution_of_the_machine():

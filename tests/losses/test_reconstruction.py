@@ -44,6 +44,14 @@ def test_kl_is_0_at_the_target_and_that_of_two_coins_elsewhere():
     assert math.isfinite(kl_sparsity(torch.tensor([0.0, 1.0]), 0.05)), "of units that never or always fire, too"
 
 
+def test_units_that_always_fire_are_dear_and_not_infinite_in_16_bits():
+    activity = torch.full((3,), 0.999, dtype=torch.bfloat16, requires_grad=True)  # which it takes for 1
+    found = kl_sparsity(activity, 0.05)
+    found.backward()
+    assert 3 * 5 < found < 3 * 20
+    assert activity.grad.isfinite().all()
+
+
 def test_l1_is_a_sum_over_codes():
     torch.testing.assert_close(l1_sparsity(torch.tensor([[1.0, -2.0], [0.0, 0.5]])), torch.tensor([3.0, 0.5]))
 

@@ -35,6 +35,13 @@ def test_the_kl_is_that_of_torch(draw):
     assert kl_to_standard_normal(torch.zeros(1, Z), torch.zeros(1, Z)).abs().max() == 0
 
 
+def test_the_kl_of_a_collapsed_code_is_not_lost_in_16_bits(draw):
+    mean, log_var = (0.05 * draw(1000).float()).bfloat16(), (0.05 * draw(1000).float()).bfloat16()
+    found, exact = kl_to_standard_normal(mean, log_var), kl_to_standard_normal(mean.double(), log_var.double())
+    assert found.min() >= -1e-6
+    assert found.mean() == pytest.approx(exact.mean().item(), rel=1e-3)
+
+
 def test_the_bernoulli_likelihood_is_that_of_torch(draw):
     logits, x = 10 * draw(B, K, *SHAPE), (draw(B, *SHAPE) > 0).double()
     wanted = Bernoulli(logits=logits).log_prob(x[:, None]).flatten(2).sum(-1)

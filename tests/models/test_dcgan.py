@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from zoo.build import build
+from zoo.checkpoint import load_model
 from zoo.errors import UserError
 from zoo.models.dcgan import DCGAN, halvings
+from zoo.run import configure
 
 SMALL = {"latent_size": 6, "generator_channels": 4, "discriminator_channels": 4}
 
@@ -91,6 +94,15 @@ def test_spectral_norm_leaves_no_map_that_lengthens():
     assert len(layers) == 3
     for layer in layers:
         assert float(torch.linalg.svdvals(layer.weight.detach().flatten(1))[0]) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_checkpoint_of_spectral_norm_comes_back(tmp_path):
+    small = ("model.generator_channels=4", "model.discriminator_channels=4", "task.samples=0", "debug=fast")
+    typed = ("model=dcgan", "model.discriminator_norm=spectral", *small, "logger=none")
+    built = build(configure(*typed, run_dir=tmp_path))
+    built.fit()
+    model, x = load_model(tmp_path), torch.rand(3, *built.data.prepare().facts["image_shape"])
+    torch.testing.assert_close(model.eval()(x), built.task.model.eval()(x), rtol=0, atol=1e-6)
 
 
 def test_labels_are_maps_beside_the_image():

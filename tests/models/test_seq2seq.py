@@ -214,6 +214,39 @@ def test_it_learns_to_say_four_letters_backwards():
     assert (said == tgt_out[192:]).all(1).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("attention", ["none", "dot", "general", "concat"])
+def test_features_below_1_are_not_driven_to_it_before_anything_is_looked_at(attention):
+    """Of many words, a few make up most of a text; output weights too small for that saturated all features (0.95)."""
+    torch.manual_seed(0)
+    sizes = {"src_vocab_size": 2000, "tgt_vocab_size": 2000, "embedding_dim": 16, "hidden_size": 32}
+    model = Seq2Seq(attention=attention, bidirectional=attention != "dot", cell="lstm", **sizes)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    frequency = 1 / torch.arange(1.0, 1997)
+    for _ in range(25):
+        tokens = 4 + frequency.multinomial(32 * 8, replacement=True).reshape(32, 8)
+        loss = F.cross_entropy(model(tokens, None, F.pad(tokens, (1, -1), value=2)).flatten(0, 1), tokens.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    features = model.decoder.decoded(tokens, model.start(model.encode(tokens, None), None)).features
+    assert features.square().mean().sqrt() < 0.75
+
+
+@each_cell
+@each_variant
+def test_mixed_precision_is_near_to_the_full_one(cell, attention, feeding, bidirectional):
+    for both_ways in {bidirectional, False}:
+        model = made(attention, feeding, both_ways, cell=cell).float()
+        exact = model(SRC, MASK, TGT)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model(SRC, MASK, TGT)
+            first, state = model.step(TGT[:, :1], model.start(model.encode(SRC, MASK), MASK))
+            second, _ = model.step(TGT[:, 1:2], state)
+        found = torch.cat([found, first[:, None], second[:, None]], 1)
+        exact = torch.cat([exact, exact[:, :2]], 1)
+        assert (found.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
 @pytest.mark.parametrize(
     ("wrong", "telling"),
     [

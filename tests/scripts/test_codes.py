@@ -64,6 +64,30 @@ def test_the_class_left_out_is_asked_for_by_itself_where_the_part_has_it(without
     assert "never seen" not in val.out
 
 
+def test_another_class_that_was_left_out_is_neither_odd_nor_usual(call_script, tmp_path):
+    small = ("model=autoencoder", "model.hidden_features=[]", "trainer.max_epochs=1", "data.leave_out=[3,7]")
+    folder = trained(tmp_path / "run", *small)
+    ran = call_script("codes", folder, "anomaly=3", f"out={tmp_path}/codes.npz", f"metrics={tmp_path}/codes.json")
+    assert ran.status == 0, ran.err
+    found, arrays = json.loads((tmp_path / "codes.json").read_text()), np.load(tmp_path / "codes.npz")
+    asked = arrays["labels"] != 7
+    expected = roc_auc_score(arrays["labels"][asked] == 3, arrays["errors"][asked])
+    assert found["auroc"] == pytest.approx(expected, abs=1e-9)
+    assert found["auroc"] != pytest.approx(roc_auc_score(arrays["labels"] == 3, arrays["errors"]), abs=1e-3)
+
+
+def test_a_model_that_asks_for_the_class_is_told_it(call_script, tmp_path):
+    folder = trained(tmp_path / "run", "model=cvae", "model.hidden_features=[16]", "optimizer.lr=0.01")
+    ran = call_script("codes", folder, f"metrics={tmp_path}/codes.json")
+    assert ran.status == 0, ran.err
+    data, model = Digits(normalize=False, fraction=0.3), load_model(folder)
+    batch = data.part("test")[torch.arange(len(data.part("test")))]
+    with torch.no_grad():
+        said = model.decode(model.encode(batch.image, batch.label).mean, batch.label).sigmoid()
+    error = (said - batch.image).square().flatten(1).sum(1).mean().item()
+    assert json.loads((tmp_path / "codes.json").read_text())["squared_error"] == pytest.approx(error, rel=1e-4)
+
+
 def test_a_table_has_no_classes_to_compare_with(call_script, tmp_path):
     run = trained(tmp_path / "run", "model=autoencoder", "data=diabetes", "model.latent_size=2")
     ran = call_script("codes", f"ckpt={run}", f"out={tmp_path}/codes.npz")

@@ -54,16 +54,29 @@ class Lengths(Pairs):
         return Found({part: [("b", "a" * length) for length in lengths] for part, lengths in self.sizes.items()})
 
 
-@pytest.mark.parametrize("names", [("val",), ("train", "val", "test")])
-def test_pairs_of_several_parts_have_their_own_references(names):
-    """They go on counting from part to part, whose last batch may be a smaller one."""
-    judged, found = Judged(Lengths(tokenizer="char", eval_batch_size=2), names), {}
-    loader, references = judged.test_dataloader(), judged.references("test")
+def lengths_by_number(judged):
+    """The length of each target that is read, by the number of its reference."""
+    loader, found = judged.test_dataloader(), {}
     for batch in loader:
         found |= zip(batch.index.tolist(), (batch.tgt_mask.sum(1) - 1).tolist(), strict=True)
     assert len(loader) == len(list(loader))
+    return found
+
+
+@pytest.mark.parametrize("names", [("val",), ("train", "val", "test")])
+def test_pairs_of_several_parts_have_their_own_references(names):
+    """They go on counting from part to part, whose last batch may be a smaller one."""
+    judged = Judged(Lengths(tokenizer="char", eval_batch_size=2), names)
+    references = judged.references("test")
     assert [len(text) for text in references] == [length for name in names for length in Lengths.sizes[name]]
-    assert found == dict(enumerate(map(len, references)))
+    assert lengths_by_number(judged) == dict(enumerate(map(len, references)))
+
+
+def test_pairs_of_a_share_of_training_have_their_own_references_too():
+    judged = Judged(Lengths(tokenizer="char", eval_batch_size=2, fraction=0.4), ("train", "val", "test"))
+    found, references = lengths_by_number(judged), judged.references("test")
+    assert len(found) == 2 + 4 + 3
+    assert found == {number: len(references[number]) for number in found}
 
 
 @pytest.mark.docs

@@ -77,6 +77,20 @@ def test_words_and_byte_pairs_go_on_as_their_models_say(words, byte_pairs, call_
     assert ran.out == f"The c{by_hand(byte_pairs, 'The c', 12)}\n"
 
 
+def test_pieces_of_words_end_the_prompts_last_word_or_begin_another(own_text, call_script):
+    options = ("data.tokenizer=wordpiece", "data.max_vocab_size=40")
+    folder = train(own_text.parent / "pieces", "model=gru", "data=text_file", f"data.path={own_text}", *options)
+    ran = call_script("generate", f"ckpt={folder}", "prompt=The c", "length=12", "temperature=0")
+    said = by_hand(folder, "The c", 12)
+    assert ran.out == (f"The c{said[2:]}\n" if said.startswith("##") else f"The c {said}\n")
+    assert "word pieces" in ran.err
+    writer = load(folder)
+    prompt = writer.read("The c")
+    assert writer.whole(prompt, "##at sees") == "The cat sees"
+    assert writer.whole(prompt, "at sees") == "The c at sees"
+    assert writer.whole(writer.read(""), "##at sees") == "at sees"
+
+
 @pytest.mark.docs
 def test_as_a_new_user_types_it(characters, type_script, tmp_path):
     ran = type_script("generate", f"ckpt={characters}", "prompt=a = b", "length=30", "seed=5", cwd=tmp_path)

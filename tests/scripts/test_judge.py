@@ -47,6 +47,8 @@ def test_points_have_modes_and_an_exact_transport(call_script, tmp_path):
     ("arguments", "says"),
     [
         (["ckpt={images}", "n=1"], "n=1 must be a whole number from 2"),
+        (["ckpt={images}", "n=²"], "n=² must be a whole number from 2"),
+        (["ckpt={images}", "seed=99999999999999999999"], "seed=99999999999999999999 must be a whole number from 0"),
         (["ckpt={images}", "n=20", "features=nowhere"], "There is no checkpoint nowhere"),
         (["ckpt={digits}"], "makes no samples"),
         (["ckpt={images}", "n=20", "features={images}"], "is no classifier of images"),

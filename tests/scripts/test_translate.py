@@ -135,6 +135,17 @@ def test_a_vocabulary_that_is_not_the_models_is_one_line(dates, call_script, tmp
     assert "has 16 tokens, and its model tgt_vocab_size=15" in ran.err
 
 
+def test_pieces_of_words_are_named_as_such(call_script, train_dates, tmp_path):
+    small = ("trainer.max_epochs=1", "data.num_train=64", "data.num_test=2", "data.num_val=2")
+    folder = train_dates(tmp_path / "run", *small, "data.tokenizer=wordpiece")
+    ran = call_script("translate", f"ckpt={folder}", "input=3 may 1979")
+    assert ran.status == 0
+    assert "word pieces" in ran.err
+    ran = call_script("neighbours", f"ckpt={folder}", "word=may")
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "is a model of pairs, with words of two sides; train word vectors first" in ran.err
+
+
 def test_a_model_without_attention_has_nothing_to_draw(call_script, train_dates, tmp_path):
     small = ("model.attention=none", "model.bidirectional=false", "trainer.max_epochs=1", "data.num_train=64")
     folder = train_dates(tmp_path / "run", *small, "data.num_test=2", "data.num_val=2")

@@ -188,6 +188,24 @@ def test_the_rates_of_the_two_are_each_their_own_and_clipped_weights_stay_within
     assert max(p.abs().max().item() for p in model.generator.parameters()) > 0.01
 
 
+def test_a_schedule_of_one_cycle_moves_the_rates_and_betas_of_both(tmp_path):
+    built = trained(tmp_path, "scheduler=one_cycle", "task.discriminator_lr=0.003", "trainer.max_epochs=1")
+    for optimizer in built.trainer.optimizers[0].turns.values():
+        (group,) = optimizer.param_groups
+        assert 0 < group["lr"] < 1e-4 * group["max_lr"]  # at its end
+        assert group["betas"][0] == pytest.approx(group["max_momentum"])
+
+
+def test_samples_of_a_conditional_pair_are_of_the_classes_that_they_are_shown_with(tmp_path):
+    built = trained(tmp_path, "model.num_classes=8", "trainer.max_epochs=1", "test=false")
+    made = built.task.make(520, seed=3)
+    z = torch.cat(
+        [built.task.two.latent(n, generator=g) for g in [torch.Generator().manual_seed(3)] for n in (500, 20)]
+    )
+    expected = built.task.two.from_latent(z, torch.arange(520) % 8)
+    torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
@@ -198,6 +216,7 @@ def test_the_rates_of_the_two_are_each_their_own_and_clipped_weights_stay_within
         ("task.monitor=parsen", "parzen"),
         ("task.monitor=parzen", "is for images"),
         ("task.n_critic=0", "from 1 on"),
+        ("task.samples=-1", "from 0 on"),
         ("task.clip=0.0", "above 0"),
         ("task.gradient_penalty=-1.0", "from 0 on"),
     ],
@@ -215,6 +234,7 @@ def test_what_two_nets_in_turn_cannot_have_is_refused_in_one_line(tmp_path, sett
         (["model=gan", "data=diabetes", "model.num_classes=2"], "one class a sample"),
         (["model=gan", "data=ring", "task.loss=hinge", "task.label_smoothing=0.1"], "label_smoothing"),
         (["model=dcgan", "data=ring"], "data.image_shape"),
+        (["model=gan", "task.monitor=parzen", "task.samples=0"], "for task.monitor=parzen from 1 on"),
         (["model=gan", "data=digits", "data.normalize=true"], "data.normalize=false"),
         (["model=gan", "data=ring", "callbacks.early_stopping.patience=1"], "callbacks.early_stopping.monitor="),
     ],

@@ -84,3 +84,12 @@ def test_a_stack_is_learned_and_then_classifies(tmp_path):
     typed = ["model=stacked_autoencoder", "task=classification", f"pretrained={tmp_path}/stack", *tiny]
     built = build(configure(*typed, run_dir=tmp_path / "run"))
     assert "6 loaded, 0 adapted, 2 newly initialized, 0 skipped tensors" in "\n".join(built.notes)
+
+
+@pytest.mark.parametrize("monitor", ["auto", "val/loss"])
+def test_early_stopping_that_would_leave_layers_unlearned_is_refused_in_one_line(monitor, tmp_path):
+    typed = ["model=dbn", "callbacks.early_stopping.patience=2", f"callbacks.early_stopping.monitor={monitor}"]
+    built = build(configure(*typed, "model.hidden_features=[8,8]", "logger=none", run_dir=tmp_path))
+    with pytest.raises(UserError, match="while the first layers learn") as caught:
+        built.fit()
+    assert "\n" not in str(caught.value)

@@ -34,6 +34,22 @@ def test_a_seed_has_its_own_samples_and_more_of_them_begin_with_the_same(make):
     assert few.max() <= 1
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_rows_of_a_table_are_draws_and_not_their_means(likelihood):
+    torch.manual_seed(0)
+    model = VAE(in_features=4, hidden_features=[8], latent_size=2, likelihood=likelihood).eval()
+    one = Sampler(model)
+    rows, means = one.draw(2000, seed=1), one.decoded(one.latent(2000, 1))
+    noise = rows - means
+    expected = means * (1 - means) if likelihood == "bernoulli" else torch.ones_like(means)
+    assert noise.square().mean() == pytest.approx(expected.mean().item(), rel=0.1)
+    assert (noise * (means - means.mean(0))).mean().abs() < 0.05 * means.var()  # of its own, whatever the code is
+    assert not torch.equal(noise[0], noise[1])
+    assert torch.equal(one.draw(5, seed=1), rows[:5])
+    if likelihood == "bernoulli":
+        assert set(rows.unique().tolist()) == {0.0, 1.0}
+
+
 def test_a_class_is_asked_for_and_without_one_they_come_in_turn():
     one = sampler(num_classes=3)
     z = one.latent(4, 0)

@@ -178,8 +178,9 @@ class Dates(MadePairs):
 class Addition(MadePairs):
     """Sums of two numbers: "123+45" -> "168".
 
-    Zaremba and Sutskever, "Learning to execute", 2014 (arXiv 1410.4615), section 4.1, with numbers of up to `digits`
-    digits, every number of digits as likely. No sum stands in two parts, not even with its numbers exchanged.
+    Zaremba and Sutskever, "Learning to execute", 2014 (arXiv 1410.4615), section 4.1. Each number is below
+    10, 100, ... or 10^digits, every bound as likely, so short ones are a little more frequent than long ones. No sum
+    stands in two parts, not even with its numbers exchanged.
 
     Args:
         digits: of each number at most.

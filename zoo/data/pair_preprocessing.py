@@ -17,9 +17,19 @@ from torch import Tensor
 
 from zoo.batches import PairBatch
 from zoo.data.buckets import Padded, Ragged
-from zoo.data.texts import PIECES, SHOWN
+from zoo.data.texts import SHOWN
 from zoo.errors import UserError
-from zoo.text import BOS_NUMBER, EOS_NUMBER, PAIR_SPECIAL, UNKNOWN, UNKNOWN_NUMBER, Tokenizer, WordTokenizer, load
+from zoo.text import (
+    BOS_NUMBER,
+    EOS_NUMBER,
+    PAIR_SPECIAL,
+    PIECES,
+    UNKNOWN,
+    UNKNOWN_NUMBER,
+    Tokenizer,
+    WordTokenizer,
+    load,
+)
 
 KIND = "pairs"
 SIDES = ("source", "target")  # of data that has no better names

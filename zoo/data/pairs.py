@@ -18,10 +18,9 @@ from zoo.data.base import BatchOrder, DataModule, Loaded
 from zoo.data.buckets import Bucketed
 from zoo.data.images import check_size
 from zoo.data.pair_preprocessing import KIND, SIDES, CasedWords, PaddedPairs, PairPreprocessing, PairWords
-from zoo.data.texts import PIECES
 from zoo.data.token_batches import TokenBatches
 from zoo.errors import UserError, suggest
-from zoo.text import EOS, KINDS, PAIR_SPECIAL, Tokenizer, fit
+from zoo.text import EOS, KINDS, PAIR_SPECIAL, PIECES, Tokenizer, fit
 
 Pair = tuple[str, str]  # source and target
 Part = list[Pair]

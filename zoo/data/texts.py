@@ -20,12 +20,11 @@ from zoo.data.base import BatchOrder, DataModule, Loaded
 from zoo.data.buckets import Bucketed, Padded, Ragged
 from zoo.data.images import check_size
 from zoo.errors import UserError, suggest
-from zoo.text import KINDS, PAD, UNKNOWN, Tokenizer, fit, load
+from zoo.text import KINDS, PAD, PIECES, UNKNOWN, Tokenizer, fit, load
 
 KIND = "text"
 SPECIAL = (PAD, UNKNOWN)  # so padding is 0, as `Ragged` pads
 SHOWN = 5  # unknown pieces that a note spells out
-PIECES = {"word": "words", "char": "characters", "bpe": "byte pairs", "wordpiece": "word pieces"}
 
 Part = tuple[list[str], Tensor]  # N texts and their labels (N,) int64
 

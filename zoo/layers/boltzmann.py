@@ -94,7 +94,8 @@ class RBMLayer(nn.Module):
         """Visible units (..., V) of which the probabilities or means are known, by uniform noise (..., V)."""
         if self.is_binary:
             return (noise < means).to(means.dtype)
-        return means + torch.special.ndtri(noise.clamp(min=LEAST))
+        noise = noise.to(torch.promote_types(noise.dtype, torch.float32))  # 16 bits are too few near 1
+        return means + torch.special.ndtri(noise.clamp(LEAST, 1 - torch.finfo(noise.dtype).eps / 2)).to(means.dtype)
 
     def visible_energy(self, v: Tensor, bias: Tensor) -> Tensor:
         """The part of the energy that knows no hidden unit, (..., V) -> (...)."""

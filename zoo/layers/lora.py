@@ -78,11 +78,11 @@ def adapters(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def merged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the plain network: each adapter added to its weight."""
+    """The tensors of the plain network: each adapter added to its weight; other parametrizations stay as they are."""
     plain = {}
     for name, value in weights.items():
-        layer, found, rest = name.partition(".parametrizations.weight.")
-        if not found:
+        layer, _, rest = name.partition(".parametrizations.weight.")
+        if layer + DOWN not in weights:
             plain[name] = value
         elif rest == "original":
             down, up, scale = (weights[layer + part] for part in (DOWN, UP, SCALE))

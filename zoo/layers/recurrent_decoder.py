@@ -26,6 +26,7 @@ Axes: B batch, T target steps, S places of the source, E embedding, H hidden siz
 layers, G values of all gates, V vocabulary
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -90,7 +91,8 @@ def gru(x: Tensor, u: Tensor, h: Tensor) -> Hidden:
     sizes = [2 * h.shape[1], h.shape[1]]
     (x_rz, x_n), (u_rz, u_n) = x.split(sizes, 1), u.split(sizes, 1)  # (B, 2 H), (B, H)
     r, z = torch.sigmoid(x_rz + u_rz).chunk(2, 1)  # (B, H) each
-    return (torch.lerp(torch.tanh(torch.addcmul(x_n, r, u_n)), h, z),)  # (1 - z) n + z h
+    n = torch.tanh(torch.addcmul(x_n, r, u_n))  # (B, H)
+    return (torch.lerp(n.to(h.dtype), h, z.to(h.dtype)),)  # (1 - z) n + z h; in mixed precision the state keeps its own
 
 
 STEPS: dict[str, Callable[..., Hidden]] = {"RNN_TANH": elman, "LSTM": lstm, "GRU": gru}
@@ -162,11 +164,19 @@ class RecurrentDecoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        # Keeps the size of features and logits near that of the states; the layers have started for themselves.
-        for layer in [self.output] if self.attention == "none" else [self.combine, self.output]:
-            nn.init.xavier_uniform_(layer.weight)
-            if layer is self.output or self.attention not in FEEDABLE:
-                nn.init.zeros_(layer.bias)
+        # The layers have started for themselves.
+        bounded = self.attention == "none" or self.attention in FEEDABLE
+        if self.attention != "none":
+            nn.init.xavier_uniform_(self.combine.weight)
+            if not bounded:
+                nn.init.zeros_(self.combine.bias)
+        nn.init.zeros_(self.output.bias)
+        if bounded:
+            # Xavier's weights are the smaller the more words there are. Features below 1 cannot grow to make up for it:
+            # how often each word is said would drive them to 1 and -1, and leave attention without a gradient.
+            nn.init.normal_(self.output.weight, std=2 / math.sqrt(self.output.in_features))
+        else:
+            nn.init.xavier_uniform_(self.output.weight)
 
     def start(self, hidden: Hidden, memory: Tensor, mask: Tensor | None) -> State:
         """The state before the first token.

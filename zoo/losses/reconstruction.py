@@ -41,7 +41,7 @@ def cross_entropies(logits: Tensor, x: Tensor) -> Tensor:
 
 def kl_sparsity(activity: Tensor, target: float) -> Tensor:
     """Mean activities (Z,) in [0, 1] -> (), 0 where each of them is the target."""
-    r = activity.clamp(NEVER, ALWAYS)
+    r = activity.to(torch.promote_types(activity.dtype, torch.float32)).clamp(NEVER, ALWAYS)
     return (target * (target / r).log() + (1 - target) * ((1 - target) / (1 - r)).log()).sum()
 
 

@@ -30,6 +30,8 @@ def reparameterize(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
 
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
     """KL(N(mean, exp(log_var)) || N(0, 1)) of each variable, in the shape of both."""
+    # Near the prior, terms that nearly cancel want 32 bits.
+    mean, log_var = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (mean, log_var))
     return 0.5 * (mean**2 + log_var.exp() - 1 - log_var)
 
 

@@ -186,7 +186,11 @@ class VAE(nn.Module):
         """
         if self.num_classes and label is None:
             label = torch.randint(self.num_classes, (n,), generator=generator).to(self.output.weight.device)
-        x = self.from_latent(self.latent(n, generator=generator), label)
+        return self.observed(self.from_latent(self.latent(n, generator=generator), label), generator=generator)
+
+    @torch.no_grad()
+    def observed(self, x: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Means of p(x|z), (n, *shape) -> what `sample` makes of them."""
         if self.is_image:
             return x
         if self.likelihood == "bernoulli":

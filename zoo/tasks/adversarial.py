@@ -44,8 +44,7 @@ METHODS = ("generator", "discriminator", "latent", "from_latent", "sample", "pri
 IN_VALIDATION = 2500  # samples of a mixture that are counted after each epoch, as in the VEEGAN paper
 PAIRED = 1000  # points on either side of the exact transport
 SHOWN, ROW = 64, 12  # images, and of them in a row of the history
-CLOUD, CELLS = 512, 100  # points; cells of the field's side
-CHUNK = 500  # samples made at a time
+CLOUD, CELLS, CHUNK = 512, 100, 500  # points; cells of the field's side; samples made at a time
 
 
 def frozen(module: nn.Module) -> dict[str, Tensor]:
@@ -106,8 +105,9 @@ class Adversarial(Task):
             raise UserError(f"There is no task.loss={loss}{suggest(loss, LOSSES)}")
         if monitor is not None and monitor not in MONITORS:
             raise UserError(f"There is no task.monitor={monitor}{suggest(monitor, MONITORS)}")
-        bounds = {"gradient_penalty": gradient_penalty, "r1": r1, "instance_noise": instance_noise, "samples": samples}
+        bounds = {"gradient_penalty": gradient_penalty, "r1": r1, "instance_noise": instance_noise}
         limits: dict[str, Any] = {name: (value, value >= 0, "a number from 0 on") for name, value in bounds.items()}
+        limits["samples"] = (samples, samples >= (monitor == "parzen"), "from 0 on, for task.monitor=parzen from 1 on")
         limits["n_critic"] = (n_critic, n_critic >= 1, "a whole number from 1 on")
         limits["clip"] = (clip, clip is None or clip > 0, "above 0, or null")
         limits["label_smoothing"] = (label_smoothing, 0 <= label_smoothing < 1, "from 0 to below 1")
@@ -306,10 +306,10 @@ class Adversarial(Task):
         return (data.centers, data.std) if hasattr(data, "centers") and hasattr(data, "std") else None
 
     def make(self, number: int, seed: int = 1) -> Tensor:
-        """(number, *shape) samples, always from the same noise; on the CPU."""
-        generator = torch.Generator().manual_seed(seed)
-        counts = [min(CHUNK, number - done) for done in range(0, number, CHUNK)]
-        return torch.cat([self.two.sample(count, generator=generator).cpu() for count in counts])
+        """(number, *shape) samples, always from the same noise, of all classes in turn; on the CPU."""
+        generator, labels = torch.Generator().manual_seed(seed), torch.arange(number) % (self.num_classes or 1)
+        parts = labels.split(CHUNK)
+        return torch.cat([self.two.sample(len(some), generator=generator, label=some).cpu() for some in parts])
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -82,6 +83,14 @@ class LayerByLayer(Task):
         self.seed, self.epochs_per_layer = seed, epochs_per_layer
         if len(self.layers) > 1:
             self.monitor, self.mode = "val/layer", "max"
+
+    def configure_optimizers(self) -> Any:
+        if len(self.layers) > 1 and any(isinstance(callback, EarlyStopping) for callback in self.trainer.callbacks):
+            raise UserError(
+                "callbacks.early_stopping would end the run while the first layers learn, and the others never would; "
+                "leave it out, and give trainer.max_epochs or task.epochs_per_layer."
+            )
+        return super().configure_optimizers()
 
     def check(self, batch: Any) -> None:
         super().check(batch)

@@ -211,6 +211,7 @@ class Reconstruction(Task):
 
         Its gradient is that of this process's share in them: averaged by shares, it is that of the global batch.
         """
+        codes = codes.to(torch.promote_types(codes.dtype, torch.float32))  # sums want 32 bits
         activity = codes.sum(0) / max(1, len(codes))  # (Z,)
         if self._trainer is not None and self.trainer.world_size > 1:
             totals = torch.cat([codes.detach().double().sum(0), codes.new_tensor([len(codes)], dtype=torch.float64)])

@@ -54,21 +54,26 @@ class Evaluation:
 
 
 class Chain:
-    """The batches of several loaders, one after another; pairs go on counting from one to the next."""
+    """The batches of several loaders, one after another; pairs go on counting from one to the next.
 
-    def __init__(self, loaders: Sequence[Loader]) -> None:
-        self.loaders = loaders
+    Args:
+        loaders: of the parts.
+        sizes: how many pairs each part has as it was read, of which a loader may give a share.
+    """
+
+    def __init__(self, loaders: Sequence[Loader], sizes: Sequence[int]) -> None:
+        self.loaders, self.sizes = loaders, sizes
 
     def __len__(self) -> int:
         return sum(map(len, self.loaders))
 
     def __iter__(self) -> Iterator[Any]:
         before = 0
-        for loader in self.loaders:
+        for loader, size in zip(self.loaders, self.sizes, strict=True):
             for batch in loader:
                 numbered = isinstance(batch, PairBatch) and batch.index is not None
                 yield batch._replace(index=batch.index + before) if numbered else batch
-            before += len(loader.dataset)  # type: ignore[arg-type]
+            before += size
 
 
 class Judged(LightningDataModule):
@@ -79,7 +84,9 @@ class Judged(LightningDataModule):
         self.data, self.names = data, names
 
     def test_dataloader(self) -> Chain:
-        return Chain([self.data.loader(name) for name in self.names])
+        has_pairs = hasattr(self.data, "references")
+        sizes = [len(self.data.references(name)) if has_pairs else 0 for name in self.names]
+        return Chain([self.data.loader(name) for name in self.names], sizes)
 
     def references(self, part: str) -> list[str]:
         """The targets of all these parts, in the order in which `Chain` counts."""

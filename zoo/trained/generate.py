@@ -19,12 +19,11 @@ from torch import nn
 from zoo.checkpoint import build_model, find, read
 from zoo.decoding import sample, step_of
 from zoo.errors import UserError, listed
-from zoo.text import PAD, UNKNOWN, Tokenizer
+from zoo.text import PAD, PIECES, UNKNOWN, Tokenizer
 from zoo.text import load as load_tokenizer
 from zoo.trained.purpose import WRITING, misplaced, purpose
 
 BEGINNINGS = ("\n", ".")  # after one of these, a line or a sentence begins
-UNITS = {"char": "characters", "word": "words", "bpe": "byte pairs", "wordpiece": "word pieces"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,9 @@ class Writer:
 
     def describe(self) -> str:
         """One line on what writes."""
-        return f"{type(self.model).__name__}, a vocabulary of {self.tokenizer.vocab_size} {UNITS[self.tokenizer.kind]}."
+        return (
+            f"{type(self.model).__name__}, a vocabulary of {self.tokenizer.vocab_size} {PIECES[self.tokenizer.kind]}."
+        )
 
     def read(self, text: str) -> Prompt:
         """The prompt of a text.
@@ -128,8 +129,10 @@ class Writer:
         return [self.tokenizer.decode(row) for row in found.tolist()]
 
     def whole(self, prompt: Prompt, text: str) -> str:
-        """The prompt as it was given, and what comes after it."""
-        space = " " if self.tokenizer.kind == "word" and prompt.text else ""
+        """The prompt as it was given, and what comes after it: a new word, or the end of the prompt's last one."""
+        if self.tokenizer.kind == "wordpiece" and text.startswith("##"):
+            return prompt.text + text.removeprefix("##")
+        space = " " if self.tokenizer.kind in ("word", "wordpiece") and prompt.text else ""
         return prompt.text + space + text
 
 

@@ -137,7 +137,7 @@ def of_points(model: Any, made: Tensor, data: Any) -> dict[str, float]:
     number = min(len(real), len(made), len(train))
     found["transport"] = transport_cost(made[:number], real[:number])
     found["transport_floor"] = transport_cost(train[:number], real[:number])
-    if hasattr(model, "discriminator"):
+    if hasattr(model, "discriminator") and not getattr(model, "num_classes", None):  # else it asks for classes
         on_real, on_made = (model.discriminator(x).double().mean() for x in (real[:number], made[:number]))
         found["score_difference"] = float(on_real - on_made)
     return found

@@ -59,10 +59,17 @@ class Sampler:
 
     @torch.no_grad()
     def draw(self, n: int, *, seed: int = 0, label: int | None = None) -> Tensor:
-        """(n, *shape): images in [0, 1], or rows in the units of training. The same seed begins with the same ones."""
-        if hasattr(self.model, "latent"):
-            return self.decoded(self.latent(n, seed), label)
+        """(n, *shape): images in [0, 1], or rows in the units of training.
+
+        Where there are latent vectors, a larger n begins with the same samples.
+        """
         model: Any = self.model
+        if hasattr(model, "latent"):
+            drawn = self.decoded(self.latent(n, seed), label)
+            if not hasattr(model, "observed"):
+                return drawn
+            generator = torch.Generator().manual_seed((seed + 2**62) % 2**63)  # far from that of the latent vectors
+            return torch.cat([model.observed(x, generator=generator) for x in drawn.split(1)])
         return model.sample(n, generator=torch.Generator().manual_seed(seed), label=self.labels(label, n))
 
     def latent(self, n: int, seed: int) -> Tensor:

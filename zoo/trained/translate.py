@@ -28,11 +28,10 @@ from zoo.data.pair_preprocessing import PairPreprocessing
 from zoo.decoding import answers, looked_at, sample
 from zoo.errors import UserError, listed
 from zoo.pictures.attention import of_layers, over_image
-from zoo.text import BOS_NUMBER, EOS_NUMBER, NEVER_WRITTEN, PAIR_SPECIAL, Tokenizer, pieces, text_of
+from zoo.text import BOS_NUMBER, EOS_NUMBER, NEVER_WRITTEN, PAIR_SPECIAL, PIECES, Tokenizer, pieces, text_of
 from zoo.trained.purpose import CAPTIONS, PAIRS, misplaced, purpose, task_of
 
 BLOCK, BATCH = 1024, 64  # sources that are in memory, and that are answered together
-UNITS = {"char": "characters", "word": "words", "bpe": "byte pairs"}
 TEXT_FILES = (".txt", ".tsv", ".csv", ".src")
 
 
@@ -91,7 +90,7 @@ class Translator:
 
     def describe(self) -> str:
         """One line on what answers."""
-        known = f"{self.tokenizer.vocab_size - len(PAIR_SPECIAL):,} {UNITS[self.tokenizer.kind]}"
+        known = f"{self.tokenizer.vocab_size - len(PAIR_SPECIAL):,} {PIECES[self.tokenizer.kind]}"
         return f"{type(self.model).__name__}, {self.way}, which it writes in {known}."
 
     def open(self, value: str) -> list[str]:
