@@ -7,10 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from zoo.batches import SequenceBatch, SeriesBatch
+from zoo.build import build
+from zoo.checkpoint import load_model
 from zoo.data.memory import CopyMemory
 from zoo.data.music import Jsb
 from zoo.errors import UserError
 from zoo.models.gru import GRU
+from zoo.run import configure, run
 from zoo.tasks.sequence_prediction import SequencePrediction
 
 SGD = partial(torch.optim.SGD, lr=0.1)
@@ -129,3 +132,63 @@ def test_targets_that_do_not_fit_are_refused_in_one_line(loss, batch, message):
 def test_an_unknown_loss_is_refused_with_those_there_are():
     with pytest.raises(UserError, match="did you mean 'cross_entropy'"):
         SequencePrediction(Nothing(), SGD, loss="crossentropy")
+
+
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "cross_entropy"])
+def test_output_biases_begin_where_answers_that_know_no_more_are_best(loss):
+    rolls = [roll.float() for roll in pieces()]
+    rolls[0][:, 1] = 0
+    batch = batch_of(rolls, extra=2, classes=loss == "cross_entropy")
+    network = GRU(num_outputs=K, head="next_step", input_size=K, hidden_size=8)
+    task = SequencePrediction(network, SGD, loss=loss, output_bias="frequencies")
+    data = SimpleNamespace(part=lambda name: Rows(batch) if name == "train" else None)
+    (line,) = task.begin(data)
+    assert "5 output biases" in line
+    bias, target = network.output.bias.detach().double(), batch.target[batch.mask]
+    steps = len(target)
+    if loss == "cross_entropy":
+        counts = torch.tensor([float((target == k).sum()) for k in range(K)])
+        expected = ((counts + 0.5) / (steps + 0.5 * K)).log()
+    else:
+        counts = target.sum(0)
+        expected = ((counts + 0.5) / (steps + 1)).logit()
+    torch.testing.assert_close(bias, expected.double(), rtol=1e-5, atol=1e-6)
+
+
+class Rows:
+    """A part of one batch."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __len__(self):
+        return len(self.batch.mask)
+
+    def __getitem__(self, places):
+        return type(self.batch)(*(value[places] for value in self.batch))
+
+
+def test_what_was_learnt_is_not_told_frequencies_again(tmp_path):
+    typed = ("model=gru", "data=copy_memory", "model.hidden_size=4", "data.num_train=64", "trainer.max_epochs=1")
+    typed += ("task.output_bias=frequencies", "trainer.limit_train_batches=2", "logger=none", "test=false")
+    assert run(configure(*typed, "optimizer.lr=0.5", run_dir=tmp_path / "first")) == 0
+    learnt = load_model(tmp_path / "first").output.bias.detach()
+    built = build(configure(*typed, f"pretrained={tmp_path / 'first'}", run_dir=tmp_path / "second"))
+    assert torch.equal(built.task.model.output.bias.detach(), learnt)
+    assert not torch.allclose(build(configure(*typed, run_dir=tmp_path / "third")).task.model.output.bias, learnt)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"output_bias": "frequency"}, "did you mean 'frequencies'"), ({"output_bias": "ones"}, "task.output_bias=ones")],
+)
+def test_other_output_biases_are_one_line(settings, told):
+    with pytest.raises(UserError, match=told):
+        SequencePrediction(network(), SGD, **settings)
+
+
+def test_a_network_whose_last_layer_has_no_bias_is_refused_in_one_line():
+    plain = network()
+    plain.output = nn.Linear(8, K, bias=False)
+    with pytest.raises(UserError, match="whose last layer has a bias"):
+        SequencePrediction(plain, SGD, output_bias="frequencies").begin(SimpleNamespace(part=lambda name: None))

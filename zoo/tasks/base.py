@@ -168,6 +168,10 @@ class Task(LightningModule):
         """Raises UserError where the losses are not for a batch of the data, or not for this model."""
         self.check_kind(batch)
 
+    def begin(self, data: Any) -> list[str]:
+        """What a network that has learnt nothing yet is told of its data, said in a line each."""
+        return []
+
     def count_items(self, batch: Any) -> float:
         """How many items the losses of a batch are means over: its samples; a task of sequences counts their steps."""
         return len(batch.inputs[0])
