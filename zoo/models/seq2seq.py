@@ -16,7 +16,8 @@ Departures from the papers
 2. The output layer sees the state after the step (their equation 4); appendix A.2.2 has the one before it.
 3. The units of torch.nn: the GRU's reset gate acts after its matrix, not before.
 4. Luong et al. begin with matrices within 0.1 and Bahdanau et al. with normal ones of deviation 0.01; here matrices
-   of the state are orthogonal, all others Xavier's, and forget gates begin with a bias of 1.
+   of the state are orthogonal, forget gates begin with a bias of 1, an output layer over features below 1 is normal
+   with deviation 2 / sqrt(F) (`RecurrentDecoder.reset_parameters` says why), and all others are Xavier's.
 5. The end of the source stays at the end when the source is reversed.
 
 Axes: B batch, S source steps, T target steps, E embedding, H hidden size, L layers, D = H, or 2 H of two directions
