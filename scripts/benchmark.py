@@ -32,7 +32,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zoo.config.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments, whole_number
 from zoo.errors import UserError, suggest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -505,10 +505,7 @@ MEASURES = {
 
 def main() -> int:
     given = {"rounds": "5", "steps": "300", "device": "cpu"} | script_arguments(sys.argv[1:], KEYS)
-    if not (
-        given["rounds"].isdigit() and given["steps"].isdigit() and int(given["rounds"]) and int(given["steps"]) > 5
-    ):
-        raise UserError("rounds= takes a whole number from 1 on, steps= one from 6 on.")
+    rounds, steps = whole_number(given, "rounds", 1), whole_number(given, "steps", 6)
     only = given.get("only")
     if only is not None and only not in MEASURES:
         raise UserError(f"There is no measure '{only}'{suggest(only, MEASURES)}")
@@ -520,7 +517,7 @@ def main() -> int:
         "torch": str(torch.__version__),
     }
     for name in [only] if only else MEASURES:
-        figures[name] = MEASURES[name](int(given["rounds"]), int(given["steps"]), given["device"])
+        figures[name] = MEASURES[name](rounds, steps, given["device"])
         for what, row in figures[name].items():
             print(
                 f"{name:<11}{what:<27} ours {row['ours']:>10.2f}  bare {row['theirs']:>10.2f} {row['unit']:<20}"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.config.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments, whole_number
 from zoo.errors import UserError, suggest
 
 KEYS = {
@@ -46,8 +46,8 @@ def check(given: dict[str, str]) -> None:
         raise UserError(f"ckpt= is missing: {EXAMPLE}")
     if given["part"] not in PARTS:
         raise UserError(f"There is no part '{given['part']}'{suggest(given['part'], PARTS)}")
-    if "clusters" in given and not (given["clusters"].isdecimal() and int(given["clusters"])):
-        raise UserError(f"clusters={given['clusters']} must be a whole number from 1 on.")
+    if "clusters" in given:
+        whole_number(given, "clusters", 1)
     for key, ending in (("out", ".npz"), ("metrics", ".json")):
         if key in given and not given[key].endswith(ending):
             raise UserError(f"{key}={given[key]} must be the name of a {ending} file.")

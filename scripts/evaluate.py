@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.config.commandline import data_settings, guarded, script_arguments
+from zoo.config.commandline import data_settings, guarded, script_arguments, whole_number
 from zoo.errors import UserError
 
 KEYS = {
@@ -28,8 +28,8 @@ KEYS = {
 def check(given: dict[str, str]) -> None:
     if given.get("confusion", "false") not in ("true", "false"):
         raise UserError(f"confusion={given['confusion']} must be true or false.")
-    if not given.get("worst", "0").isdecimal():
-        raise UserError(f"worst={given['worst']} must be a whole number from 0 on.")
+    if "worst" in given:
+        whole_number(given, "worst", 0)
     if not given.get("out", ".json").endswith(".json"):
         raise UserError(f"out={given['out']} must be the name of a .json file.")
 

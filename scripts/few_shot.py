@@ -11,7 +11,7 @@ the network (what goes into its output layer; the output itself of task=prototyp
 import sys
 from pathlib import Path
 
-from zoo.config.commandline import data_settings, guarded, script_arguments
+from zoo.config.commandline import data_settings, guarded, script_arguments, whole_number
 from zoo.errors import UserError
 
 KEYS = {
@@ -35,10 +35,9 @@ def check(given: dict[str, str]) -> None:
             "shows all keys."
         )
     for key in ("ways", "shots", "queries", "episodes"):
-        if key in given and not (given[key].isdecimal() and int(given[key])):
-            raise UserError(f"{key}={given[key]} must be a whole number from 1 on.")
-    if not given["seed"].isdecimal():
-        raise UserError(f"seed={given['seed']} must be a whole number from 0 on.")
+        if key in given:
+            whole_number(given, key, 1)
+    whole_number(given, "seed", 0)
     if "metrics" in given and not given["metrics"].endswith(".json"):
         raise UserError(f"metrics={given['metrics']} must be the name of a .json file.")
 

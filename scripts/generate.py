@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.config.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments, whole_number
 from zoo.errors import UserError
 
 KEYS = {
@@ -44,12 +44,6 @@ OF_BOTH = ("ckpt", "seed", "allow")
 EXAMPLE = 'python scripts/generate.py ckpt=outputs/<run> prompt="..."    --help shows all keys.'
 
 
-def count(given: dict[str, str], key: str, least: int) -> int:
-    if not (given[key].isdecimal() and least <= int(given[key]) < 2**63):
-        raise UserError(f"{key}={given[key]} must be a whole number from {least} on.")
-    return int(given[key])
-
-
 def number(given: dict[str, str], key: str) -> float:
     try:
         value = float(given[key])
@@ -62,13 +56,13 @@ def number(given: dict[str, str], key: str) -> float:
 
 def settings(given: dict[str, str]) -> dict[str, Any]:
     """What `Writer.write` needs, out of the texts of the command line. Raises UserError for what means nothing."""
-    found: dict[str, Any] = {"length": count(given, "length", 1), "samples": count(given, "samples", 1)}
-    found["seed"] = count(given, "seed", 0)
+    found: dict[str, Any] = {"length": whole_number(given, "length", 1), "samples": whole_number(given, "samples", 1)}
+    found["seed"] = whole_number(given, "seed", 0)
     found["temperature"] = number(given, "temperature")
     if found["temperature"] < 0:
         raise UserError(f"temperature={given['temperature']} must be 0 or more.")
     if given.get("top_k"):
-        found["top_k"] = count(given, "top_k", 1)
+        found["top_k"] = whole_number(given, "top_k", 1)
     if given.get("top_p"):
         found["top_p"] = number(given, "top_p")
         if not 0 < found["top_p"] <= 1:
@@ -88,9 +82,9 @@ def make_samples(asked: dict[str, str], checkpoint: Any, path: Path, allow: list
     if asked.get("walk") and asked.get("arithmetic"):
         raise UserError("walk= and arithmetic= are both given; leave one out.")
     given = {"n": "8" if asked.get("walk") else "64", "seed": "0", **asked}
-    n, seed = count(given, "n", 1), count(given, "seed", 0)
-    label = count(given, "label", 0) if given.get("label") else None
-    walk = count(given, "walk", 2) if given.get("walk") else None
+    n, seed = whole_number(given, "n", 1), whole_number(given, "seed", 0)
+    label = whole_number(given, "label", 0) if given.get("label") else None
+    walk = whole_number(given, "walk", 2) if given.get("walk") else None
     if n * (walk or 1) > MOST:
         raise UserError(f"n={n} would make {n * (walk or 1):,} samples; at most {MOST:,} fit into one file.")
     sampler = sampler_of(checkpoint, path, allow)

@@ -7,7 +7,7 @@ python scripts/judge.py ckpt=... features=outputs/<a run of lenet5 on the same i
 import sys
 from pathlib import Path
 
-from zoo.config.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments, whole_number
 from zoo.errors import UserError
 
 KEYS = {
@@ -20,18 +20,11 @@ KEYS = {
 }
 
 
-def whole(given: dict[str, str], key: str, default: int, least: int) -> int:
-    text = given.get(key, str(default))
-    if not (text.isdecimal() and least <= int(text) < 2**63):
-        raise UserError(f"{key}={text} must be a whole number from {least} on.")
-    return int(text)
-
-
 def main() -> int:
-    given = script_arguments(sys.argv[1:], KEYS, positional="ckpt")
+    given = {"n": "10000", "seed": "1"} | script_arguments(sys.argv[1:], KEYS, positional="ckpt")
     if "ckpt" not in given:
         raise UserError("Which checkpoint? python scripts/judge.py ckpt=outputs/<run>    --help shows all keys.")
-    number, seed = whole(given, "n", 10_000, 2), whole(given, "seed", 1, 0)
+    number, seed = whole_number(given, "n", 2), whole_number(given, "seed", 0)
     if "out" in given and not given["out"].endswith(".json"):
         raise UserError(f"out={given['out']} must be the name of a .json file.")
     sys.path.append(str(Path.cwd()))  # for a network of the user's own

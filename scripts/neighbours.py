@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zoo.config.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments, whole_number
 from zoo.errors import UserError
 
 KEYS = {
@@ -61,11 +61,9 @@ def main() -> int:
         raise UserError(f"word= or analogy= is missing: {EXAMPLE}")
     if three and len(three) != 3:
         raise UserError(f'analogy="{given["analogy"]}" must be three words, for instance analogy="list lists class".')
-    if not (given["top"].isdecimal() and int(given["top"]) > 0):
-        raise UserError(f"top={given['top']} must be a whole number from 1 on.")
+    top = whole_number(given, "top", 1)
     sys.path.append(str(Path.cwd()))  # for a network of the user's own
     words = words_of(given["ckpt"], [name.strip() for name in given["allow"].split(",") if name.strip()])
-    top = int(given["top"])
     for word in (*asked, *three):
         words.find(word)  # one that is unknown is said before any answer
     for word in asked:

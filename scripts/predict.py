@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from zoo.config.commandline import data_settings, guarded, script_arguments
+from zoo.config.commandline import data_settings, guarded, script_arguments, whole_number
 from zoo.errors import UserError, suggest
 
 if TYPE_CHECKING:  # torch is loaded once the arguments are found good
@@ -63,8 +63,7 @@ def check(given: dict[str, str]) -> None:
             raise UserError(f"{key}= is missing: {EXAMPLE}")
     if given["format"] not in ("text", "json"):
         raise UserError(f"format={given['format']} must be text or json.")
-    if not (given["top"].isdecimal() and int(given["top"])):
-        raise UserError(f"top={given['top']} must be a whole number from 1 on.")
+    whole_number(given, "top", 1)
     if "out" in given and "input" in given and resolved(given["out"]) == resolved(given["input"]):
         raise UserError("out= would overwrite the input; choose another file.")
     if "out" in given and Path(given["out"]).suffix.lower() not in ANSWERS and Path(given["out"]).exists():

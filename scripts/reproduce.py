@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from zoo.config.commandline import guarded, register_resolvers, script_arguments
+from zoo.config.commandline import guarded, register_resolvers, script_arguments, whole_number
 from zoo.errors import UserError, suggest
 from zoo.reproduction.recipes import UnfinishedError, Workshop, duration, fitting, recipes, summarize, told, wanted
 from zoo.running.signals import LISTENER
@@ -38,10 +38,8 @@ def main() -> int:
     names, name = recipes(), given.get("experiment", "")
     if name != "all" and name not in names:
         raise UserError(f"There is no recipe '{name}'{suggest(name, names)}")
-    if any(given[key] and not (given[key].isdigit() and int(given[key])) for key in ("seeds", "jobs")):
-        raise UserError("seeds= and jobs= take a whole number from 1 on.")
-    folder, results, jobs = Path(given["runs"]).absolute(), Path(given["results"]), int(given["jobs"])
-    seeds = int(given["seeds"]) if given["seeds"] else None
+    folder, results = Path(given["runs"]).absolute(), Path(given["results"])
+    jobs, seeds = whole_number(given, "jobs", 1), whole_number(given, "seeds", 1) if given["seeds"] else None
     budget = duration(given["budget"]) if given["budget"] else None
     LISTENER.listen()  # what trains saves before this command ends
     begun = time.monotonic()

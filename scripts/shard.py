@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from zoo.config.commandline import guarded, options, script_arguments
+from zoo.config.commandline import guarded, options, script_arguments, whole_number
 from zoo.errors import UserError, suggest
 
 KEYS = {
@@ -43,8 +43,7 @@ def check(given: dict[str, str]) -> None:
     if given["data"] != "image_folder" and "root" in given:
         raise UserError(f"root= goes with data=image_folder; data={given['data']} is read from data_dir.")
     for key, least in (("samples", 1), ("seed", 0)):
-        if not given[key].isdecimal() or int(given[key]) < least:
-            raise UserError(f"{key}={given[key]} must be a whole number from {least} on.")
+        whole_number(given, key, least)
 
 
 def new_folder(path: Path) -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.config.commandline import guarded, script_arguments
+from zoo.config.commandline import guarded, script_arguments, whole_number
 from zoo.errors import UserError
 
 if TYPE_CHECKING:  # torch is loaded once the arguments are found good
@@ -53,9 +53,7 @@ def search(given: dict[str, str]) -> dict[str, Any]:
     """What is asked of the search. Raises UserError for what means nothing."""
     found: dict[str, Any] = {}
     if given.get("beams"):
-        if not (given["beams"].isdecimal() and 1 <= int(given["beams"]) <= 1000):
-            raise UserError(f"beams={given['beams']} must be a whole number from 1 to 1000.")
-        found["beams"] = int(given["beams"])
+        found["beams"] = whole_number(given, "beams", 1, 1000)
     if given.get("length_penalty"):
         try:
             found["length_penalty"] = float(given["length_penalty"])

@@ -72,8 +72,8 @@ def build(cfg: DictConfig) -> Run:
     task = build_task(config, model, data)
     if hasattr(task, "check"):
         task.check(data.part("train")[torch.tensor([0])])
-    if hasattr(task, "begin") and not (config.get("resume") or config.get("pretrained")):
-        notes += task.begin(data)
+    if hasattr(task, "initialize") and not (config.get("resume") or config.get("pretrained")):
+        notes += task.initialize(data)
     if config.get("scratch"):
         notes.append(scratch_note(task))
     if config["trainer"].get("channels_last"):

@@ -338,8 +338,6 @@ KINDS: dict[str, Any] = {
     "bpe": BytePairTokenizer,
     "wordpiece": WordPieceTokenizer,
 }
-
-
 PIECES = {"word": "words", "char": "characters", "bpe": "byte pairs", "wordpiece": "word pieces"}  # what they cut
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from zoo.config.commandline import prepare, script_arguments
+from zoo.config.commandline import LARGEST, prepare, script_arguments, whole_number
 from zoo.config.settings import check_settings
 from zoo.errors import UserError, suggest
 
@@ -150,6 +150,24 @@ def test_script_arguments_are_split_at_the_first_equals_sign():
     assert found == {"ckpt": "outputs/a=b (1)", "input": "it's, [x].png"}
     assert script_arguments([], KNOWN) == {}
     assert script_arguments(["k="], KNOWN) == {"k": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "told"),
+    [("1", LARGEST, "from 2 on"), ("²", LARGEST, "from 2 on"), ("-3", LARGEST, "from 2 on"), ("", LARGEST, "from 2 on"),
+     ("1e3", LARGEST, "from 2 on"), ("9223372036854775808", LARGEST, "from 2 to 9223372036854775807"),
+     ("9" * 5000, LARGEST, "from 2 to 9223372036854775807"), ("11", 10, "from 2 to 10")],
+)  # fmt: skip
+def test_what_is_no_whole_number_within_the_limits_is_one_line(text, most, told):
+    with pytest.raises(UserError, match=f"must be a whole number {told}") as caught:
+        whole_number({"k": text}, "k", 2, most)
+    assert str(caught.value).startswith(f"k={text} ")
+
+
+def test_whole_numbers_within_the_limits_are_read():
+    for text in ("2", "007", str(LARGEST), "٣"):  # other digits are digits, too
+        assert whole_number({"k": text}, "k", 2) == int(text)
+    assert whole_number({"k": "10"}, "k", 2, 10) == 10
 
 
 def test_a_script_takes_one_positional_name():

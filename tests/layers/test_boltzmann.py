@@ -74,6 +74,11 @@ def test_gaussian_units_are_drawn_in_16_bits(dtype):
     assert drawn.dtype == dtype
     assert drawn.isfinite().all()
     assert abs(drawn.float().std() - 1) < 0.05
+    ends = torch.tensor([[0.0, 0.5, 0.5, 1.0]], dtype=dtype)  # 1: where another source of noise rounds up
+    low, middle, _, high = layer.drawn(means[:1], ends)[0].tolist()
+    assert low < -5
+    assert middle == 0
+    assert 5 < high < 10
 
 
 def test_gibbs_sampling_reaches_the_distribution_of_the_machine():

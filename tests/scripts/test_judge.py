@@ -41,6 +41,12 @@ def test_points_have_modes_and_an_exact_transport(call_script, tmp_path):
     assert "score_difference" in found
     ended = call_script("judge", tmp_path, "n=150", f"features={tmp_path}")
     assert (ended.status, "features= is for images" in ended.err) == (2, True)
+    of_class = tmp_path / "of_class"
+    assert run(configure("model=gan", "data=ring", "model.num_classes=8", *small, *SHORT, run_dir=of_class)) == 0
+    ended = call_script("judge", of_class, "n=150")
+    assert ended.status == 0, ended.err
+    assert "transport" in ended.out
+    assert "score_difference" not in ended.out, "its critic wants to know of which class a point is"
 
 
 @pytest.mark.parametrize(

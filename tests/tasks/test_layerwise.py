@@ -86,10 +86,21 @@ def test_a_stack_is_learned_and_then_classifies(tmp_path):
     assert "6 loaded, 0 adapted, 2 newly initialized, 0 skipped tensors" in "\n".join(built.notes)
 
 
-@pytest.mark.parametrize("monitor", ["auto", "val/loss"])
-def test_early_stopping_that_would_leave_layers_unlearned_is_refused_in_one_line(monitor, tmp_path):
-    typed = ["model=dbn", "callbacks.early_stopping.patience=2", f"callbacks.early_stopping.monitor={monitor}"]
-    built = build(configure(*typed, "model.hidden_features=[8,8]", "logger=none", run_dir=tmp_path))
-    with pytest.raises(UserError, match="while the first layers learn") as caught:
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["callbacks.early_stopping.patience=2"], "while the first layers learn"),
+        (
+            ["callbacks.early_stopping.patience=2", "callbacks.early_stopping.monitor=val/loss"],
+            "the first layers learn",
+        ),
+        (["scheduler=plateau"], "one layer after another"),
+    ],
+)
+def test_what_takes_layers_for_one_is_refused_in_one_line(typed, told, tmp_path):
+    typed = ["model=dbn", "logger=none", "trainer.limit_train_batches=1", *typed]
+    built = build(configure(*typed, "model.hidden_features=[8,8]", run_dir=tmp_path / "two"))
+    with pytest.raises(UserError, match=told) as caught:
         built.fit()
     assert "\n" not in str(caught.value)
+    build(configure(*typed, "model.hidden_features=[8]", "trainer.max_epochs=1", run_dir=tmp_path / "one")).fit()

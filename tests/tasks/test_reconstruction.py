@@ -110,6 +110,14 @@ def test_what_is_asked_of_codes_is_added_by_its_weight():
         torch.testing.assert_close(found["sparsity" if name == "l1" else name], value)
 
 
+def test_activities_are_summed_in_32_bits():
+    task = Reconstruction(Autoencoder(in_features=4, latent_size=3), SGD, sparsity="kl", sparsity_weight=1.0)
+    codes = torch.ones(1000, 3)
+    codes[:4] = 0  # a share of 0.996, which 16 bits do not have
+    found = task.kl_of_batch(codes.bfloat16())
+    torch.testing.assert_close(found, task.kl_of_batch(codes), rtol=1e-4, atol=1e-5)
+
+
 def test_activities_of_two_processes_have_the_gradient_of_one():
     """KL is of the mean over all samples; each process knows its own alone until they are added up."""
     settings = {"sparsity": "kl", "sparsity_weight": 2.0}

@@ -141,8 +141,7 @@ def test_output_biases_begin_where_answers_that_know_no_more_are_best(loss):
     batch = batch_of(rolls, extra=2, classes=loss == "cross_entropy")
     network = GRU(num_outputs=K, head="next_step", input_size=K, hidden_size=8)
     task = SequencePrediction(network, SGD, loss=loss, output_bias="frequencies")
-    data = SimpleNamespace(part=lambda name: Rows(batch) if name == "train" else None)
-    (line,) = task.begin(data)
+    (line,) = task.initialize(Pieces(batch))
     assert "5 output biases" in line
     bias, target = network.output.bias.detach().double(), batch.target[batch.mask]
     steps = len(target)
@@ -153,6 +152,19 @@ def test_output_biases_begin_where_answers_that_know_no_more_are_best(loss):
         counts = target.sum(0)
         expected = ((counts + 0.5) / (steps + 1)).logit()
     torch.testing.assert_close(bias, expected.double(), rtol=1e-5, atol=1e-6)
+
+
+class Pieces:
+    """Data of one batch."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def part(self, name):
+        return Rows(self.batch) if name == "train" else None
+
+    def prepare(self):
+        return SimpleNamespace(facts={"num_classes": K, "num_targets": K})
 
 
 class Rows:
@@ -187,8 +199,22 @@ def test_other_output_biases_are_one_line(settings, told):
         SequencePrediction(network(), SGD, **settings)
 
 
-def test_a_network_whose_last_layer_has_no_bias_is_refused_in_one_line():
+@pytest.mark.parametrize("last", [nn.Linear(8, K, bias=False), nn.Linear(8, K + 1)], ids=["no bias", "another size"])
+def test_a_network_without_a_bias_for_each_answer_is_refused_in_one_line(last):
     plain = network()
-    plain.output = nn.Linear(8, K, bias=False)
-    with pytest.raises(UserError, match="whose last layer has a bias"):
-        SequencePrediction(plain, SGD, output_bias="frequencies").begin(SimpleNamespace(part=lambda name: None))
+    plain.output = last
+    with pytest.raises(UserError, match="a bias for each answer") as caught:
+        SequencePrediction(plain, SGD, output_bias="frequencies").initialize(Pieces(batch_of(pieces())))
+    assert "\n" not in str(caught.value)
+
+
+def test_equations_written_out_begin_with_the_same_biases(tmp_path):
+    typed = ("model=gru", "data=copy_memory", "model.hidden_size=4", "data.num_train=64", "logger=none")
+    biases = [
+        build(
+            configure(*typed, "task.output_bias=frequencies", *also, run_dir=tmp_path / str(i))
+        ).task.model.output.bias
+        for i, also in enumerate([(), ("scratch=true",)])
+    ]
+    assert torch.equal(*biases)
+    assert biases[0].softmax(0)[0] > 0.9  # most of what is to be copied is nothing

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from zoo.running.signals import Stop
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 # The user's wish; what `guarded` sets for Hydra is inherited by the processes that it starts, and is none.
 TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1" and "ZOO_GUARDED" not in os.environ
+LARGEST = 2**63 - 1  # whole number that torch takes
 FINISHED, BUG, BAD_INPUT, LOST_RANK, SAVED, INTERRUPTED = 0, 1, 2, 3, 75, 130
 
 # Hydra's options, and whether a value follows.
@@ -275,6 +276,15 @@ def script_arguments(arguments: Sequence[str], known: dict[str, str], positional
             raise UserError(f"There is no key '{key}'{suggest(key, known)}")
         found[key] = value
     return found
+
+
+def whole_number(given: Mapping[str, str], key: str, least: int, most: int = LARGEST) -> int:
+    """The number that was given for a key of a script. Raises UserError where it is none, too small or too large."""
+    text = given[key]
+    if not (text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
+        usual = most == LARGEST and len(text) < 19
+        raise UserError(f"{key}={text} must be a whole number from {least} {'on' if usual else f'to {most}'}.")
+    return int(text)
 
 
 def data_settings(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:

@@ -168,8 +168,8 @@ class Task(LightningModule):
         """Raises UserError where the losses are not for a batch of the data, or not for this model."""
         self.check_kind(batch)
 
-    def begin(self, data: Any) -> list[str]:
-        """What a network that has learnt nothing yet is told of its data, said in a line each."""
+    def initialize(self, data: Any) -> list[str]:
+        """Tells a network that has learnt nothing yet of its data; what it was told, a line each."""
         return []
 
     def count_items(self, batch: Any) -> float:

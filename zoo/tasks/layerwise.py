@@ -85,12 +85,20 @@ class LayerByLayer(Task):
             self.monitor, self.mode = "val/layer", "max"
 
     def configure_optimizers(self) -> Any:
-        if len(self.layers) > 1 and any(isinstance(callback, EarlyStopping) for callback in self.trainer.callbacks):
+        found = super().configure_optimizers()
+        if len(self.layers) < 2:
+            return found
+        if any(isinstance(callback, EarlyStopping) for callback in self.trainer.callbacks):
             raise UserError(
                 "callbacks.early_stopping would end the run while the first layers learn, and the others never would; "
                 "leave it out, and give trainer.max_epochs or task.epochs_per_layer."
             )
-        return super().configure_optimizers()
+        if isinstance(found, dict) and "monitor" in found.get("lr_scheduler", {}):
+            raise UserError(
+                "scheduler=plateau would take the losses of one layer after another for those of one; use another, "
+                "such as scheduler=cosine."
+            )
+        return found
 
     def check(self, batch: Any) -> None:
         super().check(batch)

@@ -8,7 +8,7 @@ logarithms of its shares, as in Lin et al. 2017 (arXiv 1708.02002), section 3.3.
 Axes: B batch, T steps, K outputs of a step
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -50,28 +50,30 @@ class SequencePrediction(Task):
             raise UserError(f"There is no task.output_bias={output_bias}{suggest(output_bias, OUTPUT_BIASES)}")
         self.loss, self.output_bias = loss, output_bias
 
-    def begin(self, data: Any) -> list[str]:
+    def initialize(self, data: Any) -> list[str]:
         if self.output_bias == "zeros":
             return []
         *_, last = (layer for layer in self.model.modules() if [*layer.parameters(recurse=False)])
-        bias = getattr(last, "bias", None)
-        if bias is None:
-            raise UserError("task.output_bias=frequencies is for networks whose last layer has a bias; leave it out.")
-        found = self.frequencies(data.part("train"), len(bias))
+        bias, found = getattr(last, "bias", None), self.frequencies(data.part("train"), data.prepare().facts)
+        if not isinstance(bias, Tensor) or bias.shape != found.shape:
+            raise UserError(
+                "task.output_bias=frequencies needs a last layer with a bias for each answer; leave it out."
+            )
         with torch.no_grad():
             bias.copy_(found.logit() if self.loss == "binary_cross_entropy" else found.log())
         return [f"task.output_bias=frequencies: {len(bias)} output biases begin where training has their answers."]
 
-    def frequencies(self, part: Any, number: int) -> Tensor:
+    def frequencies(self, part: Any, facts: Mapping[str, Any]) -> Tensor:
         """(K,) of all real steps of a part, in float64; half a step more for each answer, so that none is 0 or 1."""
+        any_of = self.loss == "binary_cross_entropy"
+        number = facts["num_targets" if any_of else "num_classes"]
         counts, steps = torch.full((number,), 0.5, dtype=torch.float64), 0
         for places in torch.arange(len(part)).split(CHUNK):
             batch = part[places]
             target = batch.target[batch.mask]  # (N, K) or (N,)
-            several = target.ndim == 2
-            counts += target.double().sum(0) if several else torch.bincount(target, minlength=number).double()
+            counts += target.double().sum(0) if any_of else torch.bincount(target, minlength=number).double()
             steps += len(target)
-        return counts / (steps + (1 if self.loss == "binary_cross_entropy" else 0.5 * number))
+        return counts / (steps + (1 if any_of else 0.5 * number))
 
     def count_items(self, batch: SequenceBatch) -> int:
         return int(batch.mask.sum())
