@@ -68,7 +68,7 @@ class Sampler:
             drawn = self.decoded(self.latent(n, seed), label)
             if not hasattr(model, "observed"):
                 return drawn
-            generator = torch.Generator().manual_seed((seed + 2**62) % 2**63)  # far from that of the latent vectors
+            generator = torch.Generator().manual_seed((seed + 0x9E3779B9) % 2**32)  # not that of the latent vectors
             return torch.cat([model.observed(x, generator=generator) for x in drawn.split(1)])
         return model.sample(n, generator=torch.Generator().manual_seed(seed), label=self.labels(label, n))
 
